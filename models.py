@@ -1,0 +1,226 @@
+"""What datarun keeps: users, raw data, submissions, submission folds, and the contents of files.
+
+The database is the only state: a row here outlives every process, queue and cache.
+"""
+
+import enum
+from datetime import UTC, datetime
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, LargeBinary, MetaData, String, Text, TypeDecorator
+from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column, relationship
+
+NAME_LENGTH = 40  # characters of a data set's name
+FILE_NAME_LENGTH = 200  # bytes of a file's name
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+db = SQLAlchemy(model_class=Base)
+
+
+class State(enum.StrEnum):
+    """Of a fold: all five. Of a split: TODO, DONE and ERROR."""
+
+    TODO = "TODO"
+    TRAINED = "TRAINED"
+    VALIDATED = "VALIDATED"
+    TESTED = "TESTED"
+    DONE = "DONE"
+    ERROR = "ERROR"
+
+
+FINAL_STATES = (State.TESTED, State.DONE, State.ERROR)
+
+
+class Cause(enum.StrEnum):
+    """Why a fold ended in ERROR; each value is a contract with clients."""
+
+    IMPORT_ERROR = "import_error"
+    TRAIN_ERROR = "train_error"
+    VALIDATION_ERROR = "validation_error"
+    TEST_ERROR = "test_error"
+    BAD_PREDICTIONS = "bad_predictions"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    CRASHED = "crashed"
+    DATA_ERROR = "data_error"
+    INFRASTRUCTURE = "infrastructure"
+    CANCELLED = "cancelled"
+
+
+class UTCDateTime(TypeDecorator):
+    """A moment, aware and in UTC on both sides (SQLite keeps no time zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class Execution:
+    """What rows that a worker executes have in common (mixed into RawData and SubmissionFold).
+
+    `task_id` is the id of the row's present job. An execution claims the row by setting a fresh `token`; each later
+    write requires that token. `heartbeat_at` is the last sign of life of that execution, by the database's clock.
+    """
+
+    task_id: Mapped[str | None] = mapped_column(String(36))
+    token: Mapped[str | None] = mapped_column(String(36))
+    attempts: Mapped[int] = mapped_column(default=0)
+    queued_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    heartbeat_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+
+class User(db.Model):
+    """Somebody who may use the API."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(String(80), unique=True)
+    password_hash: Mapped[str] = mapped_column(String(255))
+
+
+class Content(db.Model):
+    """The bytes of a file, stored once whoever owns them; `sha256` is their hexadecimal digest."""
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    size: Mapped[int]  # bytes
+    chunks: Mapped[list["Chunk"]] = relationship(order_by="Chunk.position", passive_deletes=True)
+
+
+class Chunk(db.Model):
+    """A piece of a content: position 0, 1, ... in the file's order."""
+
+    sha256: Mapped[str] = mapped_column(ForeignKey("content.sha256", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class RawData(Execution, db.Model):
+    """A data set, its split into a training and a held-out test part, and the job that makes that split."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), unique=True)
+    files_path: Mapped[str] = mapped_column(String(200))  # relative to a worker's cache
+    target_column: Mapped[str] = mapped_column(Text)
+    workflow_elements: Mapped[str] = mapped_column(Text)
+
+    held_out_test: Mapped[float | None]  # fraction of the rows
+    random_state: Mapped[int | None]
+    split_state: Mapped[str | None] = mapped_column(String(10), index=True)  # null, TODO, DONE or ERROR
+    n_train: Mapped[int | None]  # rows
+    n_test: Mapped[int | None]  # rows
+    classes: Mapped[list | None] = mapped_column(JSON)  # of the training part, sorted; null for regression
+    log_messages: Mapped[str | None] = mapped_column(Text)
+
+    # What the split made. Row indices (int64, n_train of them, then n_test), labels of the training part (.npy), and
+    # features as the runner's interpreter pickled them, which no process of the service opens.
+    split_is: Mapped[str | None] = mapped_column(ForeignKey("content.sha256"))
+    y_train: Mapped[str | None] = mapped_column(ForeignKey("content.sha256"))
+    X_train: Mapped[str | None] = mapped_column(ForeignKey("content.sha256"))
+    X_test: Mapped[str | None] = mapped_column(ForeignKey("content.sha256"))
+
+    files: Mapped[list["RawDataFile"]] = relationship(cascade="all, delete-orphan", order_by="RawDataFile.name")
+    submissions: Mapped[list["Submission"]] = relationship(back_populates="raw_data_row", passive_deletes="all")
+
+
+class RawDataFile(db.Model):
+    """A posted file of a data set."""
+
+    raw_data_id: Mapped[int] = mapped_column(ForeignKey("raw_data.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(FILE_NAME_LENGTH), primary_key=True)
+    sha256: Mapped[str] = mapped_column(ForeignKey("content.sha256"), index=True)
+
+
+class Submission(db.Model):
+    """A participant's files, for one data set. Its id is the client's."""
+
+    databoard_s_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    files_path: Mapped[str] = mapped_column(String(200))  # relative to a worker's cache
+    raw_data: Mapped[int] = mapped_column(ForeignKey("raw_data.id"), index=True)
+
+    raw_data_row: Mapped[RawData] = relationship(back_populates="submissions")
+    files: Mapped[list["SubmissionFile"]] = relationship(cascade="all, delete-orphan", order_by="SubmissionFile.name")
+    folds: Mapped[list["SubmissionFold"]] = relationship(back_populates="submission", passive_deletes="all")
+
+
+class SubmissionFile(db.Model):
+    """A posted file of a submission."""
+
+    databoard_s_id: Mapped[int] = mapped_column(
+        ForeignKey("submission.databoard_s_id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(String(FILE_NAME_LENGTH), primary_key=True)
+    sha256: Mapped[str] = mapped_column(ForeignKey("content.sha256"), index=True)
+
+
+class SubmissionFold(Execution, db.Model):
+    """A submission on one cross-validation fold: what to do, how it went. Its id is the client's.
+
+    Times are wall or CPU seconds, memory is in kB; all are 0.0 until known.
+    """
+
+    databoard_sf_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    databoard_s: Mapped[int] = mapped_column(ForeignKey("submission.databoard_s_id"), index=True)
+    priority: Mapped[str] = mapped_column(String(1), default="L")
+    state: Mapped[str] = mapped_column(String(10), default=State.TODO)
+    cause: Mapped[str | None] = mapped_column(String(20))
+    new: Mapped[bool] = mapped_column(default=True)
+    train_time: Mapped[float] = mapped_column(default=0.0)
+    validation_time: Mapped[float] = mapped_column(default=0.0)
+    test_time: Mapped[float] = mapped_column(default=0.0)
+    train_cpu_time: Mapped[float] = mapped_column(default=0.0)
+    test_cpu_time: Mapped[float] = mapped_column(default=0.0)
+    train_memory: Mapped[float] = mapped_column(default=0.0)
+    test_memory: Mapped[float] = mapped_column(default=0.0)
+    isolation: Mapped[str | None] = mapped_column(String(10))  # strong, partial or none
+    log_messages: Mapped[str | None] = mapped_column(Text)
+
+    submission: Mapped[Submission] = relationship(back_populates="folds")
+    indices: Mapped["FoldIndices"] = relationship(cascade="all, delete-orphan", single_parent=True, uselist=False)
+    predictions: Mapped["FoldPredictions | None"] = relationship(
+        cascade="all, delete-orphan", single_parent=True, uselist=False
+    )
+
+    __table_args__ = (
+        # light lists and delivery read this index alone; reconciliation reads the rows that are not final
+        Index("ix_submission_fold_light", "databoard_sf_id", "databoard_s", "state", "new"),
+        Index("ix_submission_fold_state", "state", "new"),
+    )
+
+
+class FoldIndices(db.Model):
+    """The fold's rows, as they travel: zlib-compressed little-endian int64, counted from the training part's first."""
+
+    databoard_sf_id: Mapped[int] = mapped_column(
+        ForeignKey("submission_fold.databoard_sf_id", ondelete="CASCADE"), primary_key=True
+    )
+    train_is: Mapped[bytes] = deferred(mapped_column(LargeBinary))
+    test_is: Mapped[bytes] = deferred(mapped_column(LargeBinary))
+
+
+class FoldPredictions(db.Model):
+    """The fold's predictions, as they travel: zlib-compressed little-endian float64, C order.
+
+    They stand in a table of their own so that each change of a fold's state does not write them again.
+    """
+
+    databoard_sf_id: Mapped[int] = mapped_column(
+        ForeignKey("submission_fold.databoard_sf_id", ondelete="CASCADE"), primary_key=True
+    )
+    full_train_predictions: Mapped[bytes] = deferred(mapped_column(LargeBinary))
+    test_predictions: Mapped[bytes] = deferred(mapped_column(LargeBinary))

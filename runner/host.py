@@ -1,0 +1,320 @@
+"""The worker's side: start the zygote of this host, get slots from it, run tasks on them, check what comes back."""
+
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from . import wire
+from .task import (
+    End,
+    Event,
+    Finished,
+    FoldOutcome,
+    FoldTask,
+    Log,
+    Measures,
+    Progress,
+    SlotLost,
+    SplitOutcome,
+    SplitTask,
+    Usage,
+    conclude,
+)
+
+# The libraries' own settings for the processor at hand pass through to the zygote; thread counts are set below.
+NUMERIC_PREFIXES = ("OPENBLAS_", "OMP_", "MKL_", "BLIS_", "NUMEXPR_")
+THREAD_COUNTS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT",
+)  # fmt: skip
+ALWAYS = {
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",  # sets of strings have the same order in each fold
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+
+class Zygote:
+    """The process that forks slots. One per host.
+
+    Parameters
+    ----------
+    python : path of the interpreter that runs submissions; it needs numpy, pandas, scikit-learn and psutil.
+    scratch : folder for the files of running tasks; its own, and on a disk with room for them.
+    threads : of BLAS, OpenMP and joblib, in each fold.
+    environ : the environment from which the numeric libraries' own settings are taken.
+    """
+
+    def __init__(
+        self,
+        python: str,
+        scratch: Path,
+        threads: int = 1,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._python = python
+        self._scratch = scratch.resolve()
+        self._environ = {
+            **{
+                name: value
+                for name, value in (environ or {}).items()
+                if name.startswith(NUMERIC_PREFIXES)
+            },
+            **dict.fromkeys(THREAD_COUNTS, str(threads)),
+            **ALWAYS,
+        }
+
+    def start(self) -> None:
+        """Start the process and wait until it has imported what it needs.
+
+        Raises RuntimeError where the interpreter lacks something; its own words are on standard error.
+        """
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        root = Path(__file__).parents[1]
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [self._python, "-P", "-m", "runner.zygote", str(theirs.fileno())],
+                env={**self._environ, "PYTHONPATH": str(root)},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        try:
+            wire.send(
+                self._control, {"scratch": str(self._scratch), "environ": self._environ}
+            )
+            wire.receive(self._control)
+        except (EOFError, ConnectionError):
+            raise RuntimeError(
+                f"{self._python} cannot run submissions (exit status {self._process.wait()}); "
+                "it needs numpy, pandas, scikit-learn and psutil"
+            ) from None
+
+    def new_slot(self, number: int) -> socket.socket:
+        """Return the worker's end of a new slot. Slots of different numbers share nothing."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            wire.send(self._control, {"slot": number}, [theirs.fileno()])
+        return ours
+
+    def fileno(self) -> int:
+        """Readable when the process is gone."""
+        return self._control.fileno()
+
+    def poll(self) -> int | None:
+        """Return the process's exit status, or None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """End the process; slots end with their workers."""
+        self._control.close()
+        self._process.wait()
+
+
+class Slot:
+    """One slot, used by one worker: starts a task, then receives its events until it is `Finished`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._task: FoldTask | SplitTask | None = None
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """Give the slot up; what runs on it is killed."""
+        self._sock.close()
+
+    def start(self, task: FoldTask | SplitTask) -> None:
+        """Hand over a task; at most one at a time. Raises SlotLost."""
+        self._task = task
+        kind, job, files, opened = (
+            _fold_message(task) if isinstance(task, FoldTask) else _split_message(task)
+        )
+        try:
+            wire.send(self._sock, {kind: job}, [file.fileno() for file in files])
+        except OSError as error:
+            raise SlotLost(str(error)) from None
+        finally:
+            for file in opened:
+                file.close()
+
+    def stop(self, cause: str) -> None:
+        """Kill the running task; its end, with this cause, is still to be received. Raises SlotLost."""
+        try:
+            wire.send(self._sock, {"stop": cause})
+        except OSError as error:
+            raise SlotLost(str(error)) from None
+
+    def receive(self, timeout: float | None = None) -> Event | None:
+        """Return the next event, or None after `timeout` seconds. Raises SlotLost."""
+        if not select.select([self._sock], [], [], timeout)[0]:
+            return None
+        try:
+            message, fds = wire.receive(self._sock)
+        except (EOFError, ConnectionError) as error:
+            raise SlotLost(str(error)) from None
+        [(event, content)] = message.items()
+        if event == "log":
+            return Log(content)
+        if event == "progress":
+            return Progress(content["state"], Measures.of(_usages(content["usages"])))
+        files = [os.fdopen(fd, "rb") for fd in fds]
+        for file in files:  # the writer's position came with them
+            file.seek(0)
+        task, self._task = self._task, None
+        return Finished(
+            (_fold_outcome if isinstance(task, FoldTask) else _split_outcome)(
+                task, content, files
+            )
+        )
+
+
+def _usages(content: dict[str, Any]) -> dict[str, Usage]:
+    return {phase: Usage(**usage) for phase, usage in content.items()}
+
+
+def _fold_message(
+    task: FoldTask,
+) -> tuple[str, dict[str, Any], Sequence[BinaryIO], Sequence[BinaryIO]]:
+    train_is, y = wire.anonymous_file(), wire.anonymous_file()
+    train_is.write(task.train_is.astype("<i8").data)
+    np.save(y, task.y, allow_pickle=False)
+    for file in (train_is, y):
+        file.seek(0)
+    files = [task.X_train.open("rb"), task.X_test.open("rb"), train_is, y]
+    job = {
+        "workflow_elements": task.workflow_elements,
+        "submission": str(task.submission),
+        "classes": task.classes,
+        "limits": asdict(task.limits),
+    }
+    return "fold", job, files, files
+
+
+def _split_message(
+    task: SplitTask,
+) -> tuple[str, dict[str, Any], Sequence[BinaryIO], Sequence[BinaryIO]]:
+    job = {
+        "files": list(task.files),
+        "target_column": task.target_column,
+        "workflow_elements": task.workflow_elements,
+        "held_out_test": task.held_out_test,
+        "random_state": task.random_state,
+        "limits": asdict(task.limits),
+    }
+    return "split", job, list(task.files.values()), []
+
+
+def _fold_outcome(
+    task: FoldTask, content: dict[str, Any], files: Sequence[BinaryIO]
+) -> FoldOutcome:
+    """Judge a fold by what its processes left: TESTED where both predictions are what they must be."""
+    [result] = files
+    end = End(**content["end"])
+    cause, sentence = conclude(end)
+    predictions: list[np.ndarray] = []
+    if cause is None:
+        try:
+            for phase, name, rows in (
+                ("validation", "training", task.n_train),
+                ("test", "test", task.n_test),
+            ):
+                shape = content["facts"][phase].get("shape")
+                predictions.append(
+                    _read_predictions(result, shape, rows, task.classes, name)
+                )
+        except ValueError as error:
+            cause, sentence = "bad_predictions", str(error)
+    result.close()
+    log = content["log"]
+    return FoldOutcome(
+        "TESTED" if cause is None else "ERROR",
+        cause,
+        f"{log}{'' if not log or log.endswith(chr(10)) else chr(10)}{sentence}",
+        Measures.of(_usages(content["usages"])),
+        "none",
+        *(predictions if cause is None else (None, None)),
+    )
+
+
+def _read_predictions(
+    file: BinaryIO, shape: Any, rows: int, classes: list | None, name: str
+) -> np.ndarray:
+    """Read one array of predictions of the expected shape, or raise ValueError with a sentence about what came."""
+    expected = f"({rows}, {len(classes)})" if classes else f"({rows},)"
+    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError(
+            f"The predictions of the {name} rows have no shape, expected {expected}."
+        )
+    if classes is None and shape == [rows, 1]:
+        shape = [rows]
+    if shape != ([rows, len(classes)] if classes else [rows]):
+        raise ValueError(
+            f"The predictions of the {name} rows have the shape {_shown(shape)}, expected {expected}."
+        )
+    size = int(np.prod(shape)) * 8
+    data = file.read(size)
+    if len(data) != size:
+        raise ValueError(f"The predictions of the {name} rows are incomplete.")
+    predictions = np.frombuffer(data, dtype="<f8").reshape(shape)
+    if not np.isfinite(predictions).all():
+        row, *column = np.argwhere(~np.isfinite(predictions))[0]
+        where = f"row {row}, column {column[0]}" if column else f"row {row}"
+        value = predictions[(row, *column)]
+        raise ValueError(
+            f"The predictions of the {name} rows are not finite: {value} in {where}."
+        )
+    return predictions
+
+
+def _shown(shape: list[int]) -> str:
+    return f"({', '.join(map(str, shape[:5]))}{',' if len(shape) == 1 else ''}{', ...' if len(shape) > 5 else ''})"
+
+
+def _split_outcome(
+    task: SplitTask, content: dict[str, Any], files: Sequence[BinaryIO]
+) -> SplitOutcome:
+    """Check what a split left."""
+    result, y_file, X_train, X_test = files
+    cause, sentence = conclude(End(**content["end"]))
+    log = content["log"]
+    if cause is not None:
+        for file in files:
+            file.close()
+        cause = cause if cause in ("infrastructure", "cancelled") else "data_error"
+        return SplitOutcome(cause, f"{log}{sentence}")
+    n_train, n_test = (
+        content["facts"]["split"]["n_train"],
+        content["facts"]["split"]["n_test"],
+    )
+    split_is = np.frombuffer(result.read(), dtype="<i8")
+    y_train = np.load(y_file, allow_pickle=False)
+    result.close()
+    y_file.close()
+    if len(split_is) != n_train + n_test or y_train.shape != (n_train,):
+        raise ValueError(
+            f"the split of {task.name} has {len(split_is)} indices and {y_train.shape} labels"
+        )
+    classes = (
+        np.unique(y_train).tolist() if "classifier" in task.workflow_elements else None
+    )
+    return SplitOutcome(
+        None, log, n_train, n_test, classes, split_is, y_train, X_train, X_test
+    )
+
+
+def this_python() -> str:
+    """Return the interpreter that runs submissions where no other is named: our own."""
+    return sys.executable

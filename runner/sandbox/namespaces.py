@@ -1,0 +1,142 @@
+"""Namespaces: a network with nobody on it, IPC objects and a /dev/shm that go when the fold goes.
+
+Follows namespaces(7), user_namespaces(7), network_namespaces(7), ipc_namespaces(7), mount_namespaces(7), tmpfs(5).
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from runner.sandbox.system import PR_SET_DUMPABLE, mount, prctl, unshare
+
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWIPC, CLONE_NEWNET = (
+    0x20000,
+    0x10000000,
+    0x08000000,
+    0x40000000,
+)
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
+    1,
+    2,
+    4,
+    32,
+    4096,
+    16384,
+    1 << 18,
+)
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def enter(flags: int) -> None:
+    """Move into new namespaces; an ordinary user makes itself the master of a user namespace first. Raise OSError."""
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0:
+        unshare(flags)
+        return
+    prctl(PR_SET_DUMPABLE, 1)  # else /proc/self/uid_map belongs to root
+    unshare(flags | CLONE_NEWUSER)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
+        Path("/proc/self", name).write_text(text)
+
+
+def own_shared_memory(size: int) -> None:
+    """Put an empty /dev/shm of this size (bytes) over the shared one, in a mount namespace of our own. Raise OSError."""
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    mount(
+        "tmpfs",
+        str(SHARED_MEMORY),
+        "tmpfs",
+        MS_NOSUID | MS_NODEV,
+        f"mode=1777,size={size},nr_inodes=4096",
+    )
+
+
+def isolate(flags: int, shared_memory: int) -> None:
+    """Enter the namespaces that `allowed` found, with a /dev/shm of that size (bytes) where mounts are among them."""
+    enter(flags)
+    if flags & CLONE_NEWNS:
+        own_shared_memory(shared_memory)
+
+
+def allowed(wanted: int) -> int:
+    """Return those of the wanted namespaces that a throwaway child could enter, mounts only with /dev/shm; 0 for none.
+
+    A process that fails half-way is left without a user: that may not happen to a fold.
+    """
+    for flags in dict.fromkeys((wanted, wanted & ~CLONE_NEWNS, wanted & CLONE_NEWNS)):
+        child = os.fork() if flags else 0
+        if not flags:
+            continue
+        if child == 0:
+            try:
+                isolate(flags, 1 << 20)
+                os._exit(0)
+            finally:  # whatever the kernel said
+                os._exit(1)
+        if os.waitpid(child, 0)[1] == 0:
+            return flags
+    return 0
+
+
+def closed_ancestor(path: Path) -> Path | None:
+    """Return the topmost folder above the path that other users may not enter, None if there is none."""
+    for folder in reversed(path.parents):
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            return folder
+    return None
+
+
+def open_ways(readable: Iterable[Path], writable: Iterable[Path] = ()) -> bool:
+    """Let users of the slots' own reach these paths below folders that are closed to them; as root, once, in the zygote.
+
+    In a mount namespace of this process and its children, an empty file system covers each closed folder, and only
+    these paths are bound back into it: all else in there is hidden. A path is found by the name it was given and by
+    its resolved one. Folders must stay the same: one that is deleted and made again is not seen.
+
+    Returns whether every way is open; False (and nothing changed) where mounts are refused.
+    """
+    paths: dict[Path, bool] = {}
+    for path, may_write in [(path, False) for path in readable] + [
+        (path, True) for path in writable
+    ]:
+        if path.exists():
+            paths |= {path.absolute(): may_write, path.resolve(): may_write}
+    closed = {path: folder for path in paths if (folder := closed_ancestor(path))}
+    if not closed:
+        return True
+    try:
+        unshare(CLONE_NEWNS)
+        mount("none", "/", None, MS_REC | MS_PRIVATE)
+    except OSError:
+        return False
+    sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in closed}
+    for folder in set(closed.values()):
+        mount("tmpfs", str(folder), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
+    for path in sorted(
+        closed, key=lambda path: len(path.parts)
+    ):  # a folder before what lies in it
+        bind(sources[path], path, paths[path])
+    return True
+
+
+def bind(source: int, path: Path, may_write: bool) -> None:
+    """Mount what the descriptor holds at the path, made if need be, and close the descriptor."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if stat.S_ISDIR(os.fstat(source).st_mode):
+            path.mkdir(mode=0o755)
+        else:
+            path.touch()
+    mount(f"/proc/self/fd/{source}", str(path), None, MS_BIND | MS_REC)
+    mount(
+        "none",
+        str(path),
+        None,
+        MS_BIND | MS_REMOUNT | MS_NOSUID | MS_NODEV | (0 if may_write else MS_RDONLY),
+    )
+    os.close(source)

@@ -1,0 +1,130 @@
+"""What a process may set for itself: its user, capabilities, limits, who may inspect it, whom it outlives.
+
+Follows setresuid(2), capabilities(7), getrlimit(2), prctl(2) and no_new_privs in the kernel's userspace-api.
+"""
+
+import os
+import resource
+import signal
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.sandbox.system import (
+    PR_SET_DUMPABLE,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    checked,
+    libc,
+    prctl,
+)
+
+CAPABILITY_VERSION_3 = 0x20080522
+GRACE_CPU_TIME = (
+    5  # seconds between SIGXCPU, which a submission can ignore, and SIGKILL
+)
+LOCKED_MEMORY = 64 * 1024  # bytes
+
+
+@dataclass(frozen=True)
+class ProcessLimits:
+    """What the kernel counts for a fold; None: unlimited.
+
+    cpu : seconds, for each process. memory : bytes of each process's private memory (RLIMIT_DATA). processes : and
+    threads, of the fold. file_size : bytes, of each file. open_files : of each process. shared_memory : bytes in the
+    fold's own /dev/shm.
+    """
+
+    cpu: float | None = None
+    memory: int | None = None
+    processes: int | None = None
+    file_size: int | None = None
+    open_files: int | None = 1024
+    shared_memory: int = 256 * 1024**2
+
+
+def protect() -> bool:
+    """Keep others of the same user from reading or tracing this process (PR_SET_DUMPABLE); for all that hold secrets.
+
+    Without effect (False) where the system has no such thing.
+    """
+    try:
+        prctl(PR_SET_DUMPABLE, 0)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def change_user(uid: int) -> None:
+    """Become this user, with the group of the same number alone; raise OSError."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability: those of root, where the user could not be changed, and of an own user namespace."""
+    header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
+    checked(libc.capset(header, struct.pack("6I", 0, 0, 0, 0, 0, 0)))
+
+
+def forbid_new_privileges() -> None:
+    """Make set-user-ID programs ordinary ones; Landlock and seccomp ask for it. Raise OSError."""
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def die_with(parent: int) -> None:
+    """Have this process killed when its parent ends; end now if it has already. After `change_user`, which undoes it."""
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def limit(limits: ProcessLimits, shared_user: bool) -> None:
+    """Set the resource limits, soft and hard.
+
+    RLIMIT_NPROC counts all of a user's threads: where the fold has no user of its own (`shared_user`), those that run
+    now are added, and other folds' later ones still count. The kernel does not apply it to root at all.
+    """
+    processes = limits.processes
+    if processes is not None and shared_user:
+        processes += count_threads(os.getuid())
+    wanted = {
+        "CPU": None
+        if limits.cpu is None
+        else (int(limits.cpu) + 1, int(limits.cpu) + 1 + GRACE_CPU_TIME),
+        "DATA": limits.memory,
+        "NPROC": processes,
+        "FSIZE": limits.file_size,
+        "NOFILE": limits.open_files,
+        "CORE": 0,
+        "MEMLOCK": LOCKED_MEMORY,
+        "MSGQUEUE": 0,
+        "RTPRIO": 0,
+    }
+    for name, value in wanted.items():
+        kind = getattr(resource, f"RLIMIT_{name}", None)
+        if kind is not None and value is not None:
+            soft, hard = value if isinstance(value, tuple) else (value, value)
+            ceiling = resource.getrlimit(kind)[1]
+            if ceiling != resource.RLIM_INFINITY:
+                soft, hard = min(soft, ceiling), min(hard, ceiling)
+            try:
+                resource.setrlimit(kind, (soft, hard))
+            except (OSError, ValueError):  # macOS refuses some
+                continue
+
+
+def count_threads(uid: int) -> int:
+    """Return how many threads the user's processes have, as far as /proc shows them."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.stat().st_uid == uid:
+                count += (process / "task").stat().st_nlink - 2
+        except OSError:
+            continue
+    return count

@@ -1,0 +1,279 @@
+"""seccomp: the system calls that a fold may not make, or only with some arguments.
+
+Follows seccomp(2), the kernel's userspace-api/seccomp_filter and, for the instructions, networking/filter. A refused
+call fails with an error that the caller can handle; nothing is killed. The numbers are those of syscall_64.tbl (x86-64)
+and asm-generic/unistd.h (arm64); None where an architecture lacks the call.
+"""
+
+import ctypes
+import errno
+import platform
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from runner.sandbox.system import PR_SET_SECCOMP, prctl
+
+SECCOMP_MODE_FILTER = 2
+ARCHITECTURES = {
+    "x86_64": (0, 0xC000003E),
+    "aarch64": (1, 0xC00000B7),
+}  # column of the tables, AUDIT_ARCH_*
+
+Numbers = dict[str, tuple[int | None, int | None]]
+
+REFUSED: Numbers = {
+    # other processes: memory, descriptors, signals, scheduling
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "process_madvise": (440, 440),
+    "process_mrelease": (448, 448),
+    "kcmp": (312, 272),
+    "move_pages": (279, 239),
+    "migrate_pages": (256, 238),
+    "pidfd_getfd": (438, 438),
+    "pidfd_send_signal": (424, 424),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "sched_setaffinity": (203, 122),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+    # sockets; those of a pair are made connected and need none of these
+    "socket": (41, 198),
+    "bind": (49, 200),
+    "listen": (50, 201),
+    "connect": (42, 203),
+    # what outlives a process, or is shared between processes by a number
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
+    "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    # files by other ways than their path, and what Landlock does not see
+    "open_by_handle_at": (304, 265),
+    "name_to_handle_at": (303, 264),
+    "fanotify_init": (300, 262),
+    "inotify_add_watch": (254, 27),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    # mounts and namespaces
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    # the machine, and large parts of the kernel that no fold needs
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "reboot": (169, 142),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "acct": (163, 89),
+    "syslog": (103, 116),
+    "vhangup": (153, 58),
+    "settimeofday": (164, 170),
+    "clock_settime": (227, 112),
+    "clock_adjtime": (305, 266),
+    "adjtimex": (159, 171),
+    "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+    "lookup_dcookie": (212, 18),
+    "iopl": (172, None),
+    "ioperm": (173, None),
+    "modify_ldt": (154, None),
+}
+ABSENT: Numbers = {  # libraries ask for these and do without
+    "clone3": (435, 435),  # its flags lie in memory, where no filter sees them
+    "memfd_create": (319, 279),  # memory that no limit of a process counts
+    "memfd_secret": (447, 447),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "userfaultfd": (323, 282),
+    "pidfd_open": (434, 434),
+}
+PRETENDED: Numbers = {  # on files of the same owner these reach beyond Landlock, and honest code fails if they fail
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+}
+FIRST_UNKNOWN = (
+    457  # newer calls than those considered here; x32 calls (from 0x40000000 on) too
+)
+
+NEW_NAMESPACE_OR_SIBLING = 0x7E028000  # CLONE_NEW* and CLONE_PARENT
+AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
+F_SETOWN, F_SETSIG, F_SETOWN_EX = 8, 10, 15
+TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP = 0x5412, 0x541C, 0x8901, 0x8902
+WORD = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Test:
+    """The low word of an argument, masked, must be one of `values` (or, `among=False`, none of them)."""
+
+    argument: int
+    values: tuple[int, ...]
+    mask: int = WORD
+    among: bool = True
+
+
+CHECKED = {
+    "clone": ((56, 220), [Test(0, (0,), mask=NEW_NAMESPACE_OR_SIBLING)]),
+    # a datagram socket of a pair could still send to any address, path or abstract
+    "socketpair": (
+        (53, 199),
+        [Test(0, (AF_UNIX,)), Test(1, (SOCK_STREAM, SOCK_SEQPACKET), mask=0xF)],
+    ),
+    "prlimit64": ((302, 261), [Test(0, (0,))]),
+    "fcntl": ((72, 25), [Test(1, (F_SETOWN, F_SETSIG, F_SETOWN_EX), among=False)]),
+    "ioctl": (
+        (16, 29),
+        [Test(1, (TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP), among=False)],
+    ),
+}
+KILL = ((62, 129), (200, 130), (234, 131))  # kill, tkill, tgkill
+
+LOAD, JUMP, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, AND, RETURN = (
+    0x20,
+    0x05,
+    0x15,
+    0x35,
+    0x54,
+    0x06,
+)
+NUMBER, ARCHITECTURE, ARGUMENTS = (
+    0,
+    4,
+    16,
+)  # offsets in struct seccomp_data, little-endian
+ALLOW = 0x7FFF0000
+
+
+def fail(number: int) -> int:
+    return 0x00050000 | number
+
+
+def op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("HBBI", code, if_true, if_false, value & WORD)
+
+
+def return_if_among(values: Iterable[int], result: int) -> bytes:
+    """Return `result` where the accumulator is one of the values (at most 255)."""
+    values = list(values)
+    jumps = [
+        op(JUMP_IF_EQUAL, value, if_true=len(values) - i)
+        for i, value in enumerate(values)
+    ]
+    return b"".join(jumps) + op(JUMP, 1) + op(RETURN, result)
+
+
+def return_unless_among(values: Iterable[int], result: int) -> bytes:
+    """Return `result` where the accumulator is none of the values (at most 255)."""
+    values = list(values)
+    jumps = [
+        op(JUMP_IF_EQUAL, value, if_true=len(values) - i)
+        for i, value in enumerate(values)
+    ]
+    return b"".join(jumps) + op(RETURN, result)
+
+
+def check(number: int, tests: Iterable[Test]) -> bytes:
+    """Decide the call of this number: allowed if all tests hold, else EPERM."""
+    body = b""
+    for test in tests:
+        body += op(LOAD, ARGUMENTS + 8 * test.argument) + op(AND, test.mask)
+        body += (return_if_among, return_unless_among)[test.among](
+            test.values, fail(errno.EPERM)
+        )
+    body += op(RETURN, ALLOW)
+    return op(JUMP_IF_EQUAL, number, if_false=len(body) // 8) + body
+
+
+def program(
+    protected: Iterable[int] = (), machine: str = platform.machine()
+) -> bytes | None:
+    """Return the filter for this architecture, None where its system calls are not known here.
+
+    Parameters
+    ----------
+    protected : processes and threads of ours (at most 120) that no signal may be sent to; then none to all (-1) either.
+    """
+    if machine not in ARCHITECTURES:
+        return None
+    column, audit = ARCHITECTURES[machine]
+    targets = tuple(sign * pid for pid in protected for sign in (1, -1))
+    code = (
+        op(LOAD, ARCHITECTURE)
+        + return_unless_among([audit], fail(errno.ENOSYS))
+        + op(LOAD, NUMBER)
+    )
+    code += op(JUMP_IF_AT_LEAST, FIRST_UNKNOWN, if_false=1) + op(
+        RETURN, fail(errno.ENOSYS)
+    )
+    for table, result in (
+        (REFUSED, fail(errno.EPERM)),
+        (ABSENT, fail(errno.ENOSYS)),
+        (PRETENDED, fail(0)),
+    ):
+        code += return_if_among(
+            [row[column] for row in table.values() if row[column] is not None], result
+        )
+    for row, tests in CHECKED.values():
+        code += check(row[column], tests)
+    if targets:
+        for row in KILL:
+            code += check(row[column], [Test(0, (*targets, -1), among=False)])
+    return code + op(RETURN, ALLOW)
+
+
+def restrict_self(code: bytes) -> None:
+    """Apply the filter to this thread and all that it starts (it needs no_new_privs); raise OSError."""
+    filter_ = ctypes.create_string_buffer(code, len(code))
+    argument = ctypes.create_string_buffer(
+        struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(filter_))
+    )
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(argument))

@@ -1,0 +1,55 @@
+"""The C library's calls that Python does not offer, as functions that raise OSError.
+
+Nothing is looked up at import, so that the package also imports where a call does not exist (macOS).
+"""
+
+import ctypes
+import os
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_SECCOMP = 22
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+
+
+def checked(result: int) -> int:
+    """Return a C call's result, or raise OSError with its errno."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def prctl(option: int, value: int = 0, pointer: int = 0) -> int:
+    """Follow prctl(2); raise OSError."""
+    arguments = [ctypes.c_ulong(argument) for argument in (value, pointer, 0, 0)]
+    return checked(libc.prctl(ctypes.c_int(option), *arguments))
+
+
+def syscall(number: int, *arguments: object) -> int:
+    """Follow syscall(2); integers travel as longs, bytes as pointers. Raise OSError."""
+    longs = [
+        ctypes.c_long(argument) if isinstance(argument, int) else argument
+        for argument in arguments
+    ]
+    return checked(libc.syscall(ctypes.c_long(number), *longs))
+
+
+def unshare(flags: int) -> None:
+    """Follow unshare(2); raise OSError."""
+    checked(libc.unshare(ctypes.c_int(flags)))
+
+
+def mount(
+    source: str, target: str, kind: str | None, flags: int, options: str | None = None
+) -> None:
+    """Follow mount(2); raise OSError."""
+    texts = [
+        text.encode() if text is not None else None
+        for text in (source, target, kind, options)
+    ]
+    checked(libc.mount(*texts[:3], ctypes.c_ulong(flags), texts[3]))

@@ -1,0 +1,446 @@
+"""A slot: the process that runs one task after another for one worker, each in a child of its own, and supervises it.
+
+It trusts nothing that the child says but for the child's own faults, measures from outside, enforces the limits, and
+leaves no process and no file of a task behind. It goes when its worker does.
+"""
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import stat
+import sys
+import sysconfig
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from . import child, tree, wire
+from .log import Log
+from .task import End, Limits, Usage
+
+WATCH_INTERVAL = 0.05  # seconds between two looks at memory
+DISK_INTERVAL = 1.0  # seconds between two looks at the files
+LOG_INTERVAL = 1.0  # seconds between two copies of the growing log
+PIPE_SIZE = 65536  # bytes read at once from the log
+MARK_LENGTH = 65536  # bytes; a longer mark is none of ours
+MOST_FILES = 20_000  # of one task
+FOLD_PHASES = ("load", "import", "train", "validation", "test")
+SPLIT_PHASES = ("load", "split")
+STATES = {"train": "TRAINED", "validation": "VALIDATED"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all slots of a zygote share."""
+
+    scratch: Path
+    environ: dict[str, str]  # of a task's processes
+
+
+def main(control: socket.socket, number: int, settings: Settings) -> NoReturn:
+    """Be a slot: in a process just forked from the zygote, until its worker is gone."""
+    status = 1
+    try:
+        tree.become_subreaper()
+        serve(control, number, settings)
+        status = 0
+    finally:
+        if status:
+            traceback.print_exc()
+        os._exit(status)  # the zygote's stack, below us, is not ours to unwind
+
+
+def serve(control: socket.socket, number: int, settings: Settings) -> None:
+    """Run tasks until the worker at the other end of `control` is gone."""
+    home = settings.scratch / f"slot-{number}"
+    while True:
+        try:
+            message, files = wire.receive(control)
+        except (EOFError, ConnectionError):
+            wipe(home)
+            return
+        if "stop" in message:  # it crossed the end of its task
+            continue
+        wipe(home)
+        home.mkdir(mode=0o711, parents=True)
+        try:
+            Task(message, files, control, home, settings).run()
+        finally:
+            for fd in files:
+                os.close(fd)
+            wipe(home)
+
+
+class Task:
+    """One task under way."""
+
+    def __init__(
+        self,
+        message: dict[str, Any],
+        files: Sequence[int],
+        control: socket.socket,
+        home: Path,
+        settings: Settings,
+    ) -> None:
+        [(self._kind, self._job)] = message.items()
+        self._files = files
+        self._control = control
+        self._settings = settings
+        self._limits = Limits(**self._job["limits"])
+        self._phases = FOLD_PHASES if self._kind == "fold" else SPLIT_PHASES
+        self._home = home
+        self._folder = home / child.PACKAGE
+        self._result = wire.anonymous_file(settings.scratch)
+        self._outputs: list[BinaryIO] = []
+        if self._kind == "split":
+            self._outputs = [
+                wire.anonymous_file(),
+                *(wire.anonymous_file(settings.scratch) for _ in range(2)),
+            ]
+        self._log = Log(self._limits.log_kept, _shortened(self._folder))
+        self._log_sent = (0, time.monotonic())
+        self._outbox = b""
+        self._marks = b""
+        self._layers: list[str] = []
+        self._done: dict[str, Usage] = {}  # phases that are over
+        self._facts: dict[str, Any] = {}  # what the marks say of the result
+        self._claim: End | None = None  # the child's own account of its end
+        self._size = 0  # bytes of the task's files, when last looked at
+
+    @property
+    def _phase(self) -> str:
+        return self._phases[min(len(self._done), len(self._phases) - 1)]
+
+    def run(self) -> None:
+        """Run the task to its end and tell the worker."""
+        self._folder.mkdir()
+        (self._home / "tmp").mkdir()
+        if self._kind == "fold":
+            for file in Path(self._job["submission"]).iterdir():
+                shutil.copyfile(file, self._folder / file.name)
+        end = self._supervise()
+        self._control.setblocking(True)
+        finished = {
+            "end": asdict(end),
+            "log": self._log.text(),
+            "usages": {phase: asdict(usage) for phase, usage in self._done.items()},
+            "facts": self._facts,
+            "layers": self._layers,
+        }
+        self._control.sendall(self._outbox)
+        files = [self._result, *self._outputs]
+        with suppress(ConnectionError):  # the next receive says that the worker is gone
+            wire.send(
+                self._control, {"finished": finished}, [file.fileno() for file in files]
+            )
+        for file in files:
+            file.close()
+
+    def _supervise(self) -> End:
+        log, log_end = os.pipe()
+        marks, marks_end = socket.socketpair()
+        self._start = self._since = time.monotonic()
+        self._cpu_start = self._cpu_since = tree.cpu_time(os.getpid())
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._become_child(log_end, marks_end.fileno())
+        os.close(log_end)
+        marks_end.close()
+        os.set_blocking(log, False)
+        marks.setblocking(False)
+        self._control.setblocking(False)
+        self._memory = self._hwm = tree.peak_memory(self._pid)
+        self._exited = open_process(self._pid)
+        try:
+            end = self._watch(log, marks)
+        finally:
+            tree.end_all(os.getpid())
+            self._read_log(log)
+            marks.close()
+            for fd in (log, *self._exited):
+                os.close(fd)
+        return end
+
+    def _become_child(self, log: int, marks: int) -> NoReturn:
+        """In the forked child: leave all of ours behind, then do the task's work."""
+        try:
+            keep = {
+                marks,
+                self._result.fileno(),
+                *self._files,
+                *(file.fileno() for file in self._outputs),
+            }
+            enter_child(log, keep, self._home, self._settings.environ)
+            os.chdir(self._folder)
+            mark = child.mark_on(marks)
+            mark(mark="started", layers=[])
+        except BaseException as error:  # noqa: BLE001 reported by the exit status: this process must not go on as a second slot
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+            os._exit(70)
+        child.run(self._work(), mark, self._folder)
+        os._exit(70)
+
+    def _work(self) -> Callable[[child.Mark], None]:
+        files = list(self._files)
+        if self._kind == "fold":
+            return lambda mark: child.train_test_fold(
+                self._job, self._folder, files, self._result, mark
+            )
+        return lambda mark: child.split_raw_data(
+            self._job, files, self._result, self._outputs, mark
+        )
+
+    def _watch(self, log: int, marks: socket.socket) -> End:
+        """Wait for the task's end, by itself or by ours."""
+        poll = select.poll()
+        for fd in (log, marks.fileno(), self._control.fileno(), *self._exited):
+            poll.register(fd, select.POLLIN)
+        next_look = next_disk = 0.0
+        while True:
+            if self._outbox:
+                poll.modify(self._control.fileno(), select.POLLIN | select.POLLOUT)
+            events = dict(poll.poll(WATCH_INTERVAL * 1000))
+            if self._outbox and events.get(self._control.fileno(), 0) & select.POLLOUT:
+                self._flush_outbox()
+                poll.modify(self._control.fileno(), select.POLLIN)
+            if log in events and not self._read_log(log):
+                poll.unregister(log)
+            if marks.fileno() in events and not self._read_marks(marks):
+                poll.unregister(marks.fileno())
+            if events.get(self._control.fileno(), 0) & ~select.POLLOUT:
+                message, _files = wire.receive(self._control)
+                return self._end("stopped", message["stop"])
+            if self._claim:
+                return self._claim
+            if self._has_exited(events):
+                self._read_marks(marks)
+                return self._claim or self._end("exit", self._status())
+            now = time.monotonic()
+            if now - self._start > self._limits.wall_time:
+                return self._end("timeout", self._limits.wall_time)
+            if self._log.size > self._limits.log:
+                return self._end("log_limit", self._limits.log)
+            if now >= next_look:
+                next_look = now + WATCH_INTERVAL
+                if self._too_much_memory():
+                    return self._end("memory_limit", self._limits.memory)
+            if now >= next_disk:
+                next_disk = now + DISK_INTERVAL
+                if folder_size(self._home, self._limits.disk) > self._limits.disk:
+                    return self._end("disk_limit", self._limits.disk)
+            self._send_log(now)
+
+    def _has_exited(self, events: dict[int, int]) -> bool:
+        if self._exited:
+            return self._exited[0] in events
+        return (
+            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            is not None
+        )
+
+    def _status(self) -> int:
+        status = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        return (
+            status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+        )
+
+    def _end(self, kind: str, detail: Any = None) -> End:
+        phase, usage = self._phase, self._close_phase()
+        if len(self._done) < len(self._phases):
+            self._done[phase] = usage
+        return End(kind, phase, detail)
+
+    # Measuring
+
+    def _close_phase(self) -> Usage:
+        """Return what the present phase has taken until now, and let the next one begin."""
+        now, cpu = time.monotonic(), tree.cpu_time(os.getpid())
+        self._sample_memory()
+        hwm = tree.peak_memory(self._pid)
+        if (
+            hwm > self._hwm
+        ):  # this process's peak, between two samples, lies in this phase
+            self._memory = max(self._memory, hwm)
+        usage = Usage(now - self._since, cpu - self._cpu_since, self._memory)
+        self._since, self._cpu_since, self._hwm, self._memory = now, cpu, hwm, 0
+        self._sample_memory()
+        return usage
+
+    def _sample_memory(self) -> int:
+        sample = tree.memory(self._pid, os.getpid())
+        self._memory = max(self._memory, sample)
+        return sample
+
+    def _too_much_memory(self) -> bool:
+        if self._sample_memory() <= self._limits.memory:
+            return False
+        exact = tree.proportional_memory(os.getpid())
+        return exact is None or exact > self._limits.memory
+
+    # Reading what the child writes, telling the worker
+
+    def _read_log(self, log: int) -> bool:
+        """Read what is there; return whether more may come."""
+        with suppress(BlockingIOError):
+            while data := os.read(log, PIPE_SIZE):
+                self._log.append(data)
+                if self._log.size > self._limits.log:
+                    return True
+            return False
+        return True
+
+    def _read_marks(self, marks: socket.socket) -> bool:
+        """Read what is there; return whether more may come."""
+        with suppress(BlockingIOError):
+            while data := marks.recv(MARK_LENGTH):
+                *lines, self._marks = (self._marks + data).split(b"\n")
+                for line in lines:
+                    with suppress(ValueError, TypeError, KeyError):  # garbage
+                        self._take_mark(json.loads(line))
+                    with suppress(BlockingIOError, ConnectionError):
+                        marks.send(b"\0")
+                if len(self._marks) > MARK_LENGTH:
+                    return False
+            return False
+        return True
+
+    def _take_mark(self, mark: dict[str, Any]) -> None:
+        if self._claim:
+            return
+        if failed := mark.get("failed"):
+            self._take_claim(failed, str(mark["detail"]))
+        elif mark["mark"] == "started" and not self._layers:
+            self._layers = [str(layer) for layer in mark["layers"]]
+            self._close_phase()
+        elif mark["mark"] == "done" and len(self._done) == len(self._phases):
+            self._claim = self._end("done")
+        elif mark["mark"] == self._phase and len(self._done) < len(self._phases):
+            self._facts[self._phase] = {
+                key: value for key, value in mark.items() if key != "mark"
+            }
+            phase, self._done[phase] = self._phase, self._close_phase()
+            if phase in STATES:
+                self._tell(
+                    {"progress": {"state": STATES[phase], "usages": _plain(self._done)}}
+                )
+
+    def _take_claim(self, failed: str, detail: str) -> None:
+        details = {
+            "exception": detail,
+            "bad_predictions": detail,
+            "memory": self._limits.memory,
+            "output": self._limits.predictions,
+        }
+        if failed in details:
+            self._claim = self._end(failed, details[failed])
+
+    def _send_log(self, now: float) -> None:
+        size, when = self._log_sent
+        if self._log.size != size and now - when >= LOG_INTERVAL and not self._outbox:
+            self._log_sent = (self._log.size, now)
+            self._tell({"log": self._log.text()})
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        """Send without ever waiting for the worker: a stopped worker must not stop the supervision."""
+        self._outbox += wire.pack(message)
+        self._flush_outbox()
+
+    def _flush_outbox(self) -> None:
+        with suppress(BlockingIOError):
+            self._outbox = self._outbox[self._control.send(self._outbox) :]
+
+
+def _plain(usages: dict[str, Usage]) -> dict[str, dict[str, float]]:
+    return {phase: asdict(usage) for phase, usage in usages.items()}
+
+
+def open_process(pid: int) -> list[int]:
+    """Return a descriptor that becomes readable when the process ends (pidfd_open(2)), or none where there is none."""
+    try:
+        return [os.pidfd_open(pid)]
+    except (AttributeError, OSError):
+        return []
+
+
+def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -> None:
+    """Leave the slot's session, signals, descriptors, environment and Python state behind."""
+    os.setsid()
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(sig, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    for fd in map(int, os.listdir("/dev/fd")):
+        if fd > 2 and fd not in keep:
+            with suppress(OSError):  # the listing's own
+                os.close(fd)
+    os.umask(0o077)
+    os.environ.clear()
+    os.environ.update(
+        environ,
+        HOME=str(home),
+        TMPDIR=str(home / "tmp"),
+        JOBLIB_TEMP_FOLDER=str(home / "tmp"),
+    )
+    tempfile.tempdir = None
+    sys.stdin = sys.__stdin__ = open(0)  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(
+        1, "w", encoding="utf-8", errors="replace", buffering=1
+    )  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(
+        2, "w", encoding="utf-8", errors="replace", buffering=1
+    )  # noqa: SIM115
+    sys.argv = [""]
+    sys.modules["__main__"] = type(sys)(
+        "__main__"
+    )  # else loky's workers would import the zygote as their main module
+
+
+def folder_size(folder: Path, enough: int) -> int:
+    """Return the bytes below `folder`, a block for each file; stop counting past `enough` or too many files."""
+    total = files = 0
+    todo = [str(folder)]
+    while todo and total <= enough:
+        with suppress(OSError), os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                files += 1
+                if files > MOST_FILES:
+                    return enough + 1
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    total += max(status.st_blocks * 512, 512)
+                    if stat.S_ISDIR(status.st_mode):
+                        todo.append(entry.path)
+    return total
+
+
+def wipe(folder: Path) -> None:
+    """Remove a folder and all below it, whatever the modes of the folders in it."""
+
+    def allow(function: Callable[..., Any], path: str, _error: Any) -> None:
+        with suppress(OSError):
+            os.chmod(os.path.dirname(path), 0o700)
+            os.chmod(path, 0o700)
+            function(path)
+
+    if folder.exists():
+        shutil.rmtree(folder, onerror=allow)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shortened(folder: Path) -> dict[str, str]:
+    """Return which paths a log shows shorter: a submission's files by their names, libraries by theirs."""
+    paths = sysconfig.get_paths()
+    return {
+        f"{path}/": ""
+        for path in (folder, paths["purelib"], paths["platlib"], paths["stdlib"])
+    }

@@ -1,0 +1,145 @@
+"""The processes of one task, seen from the slot that started them: what they use, and how all of them end.
+
+The slot is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): whatever a task's processes leave behind, by double
+fork, setsid or otherwise, becomes a child of the slot. So the tree below the slot is the task.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import time
+from collections.abc import Container, Iterator
+from contextlib import suppress
+
+import psutil
+
+LINUX = os.path.isdir("/proc/self/task")
+PAGE = resource.getpagesize()
+TICK = os.sysconf("SC_CLK_TCK")
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+
+
+def become_subreaper() -> None:
+    """Adopt what descendants of this process leave behind (Linux; elsewhere init adopts it)."""
+    if LINUX:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants(root: int, spare: Container[int] = ()) -> Iterator[int]:
+    """Yield the process ids below `root`, parents before their children, without `spare` and what is below it."""
+    todo = [root]
+    while todo:
+        for pid in _children(todo.pop()):
+            if pid not in spare:
+                yield pid
+                todo.append(pid)
+
+
+def _children(pid: int) -> list[int]:
+    if not LINUX:
+        with suppress(psutil.Error):
+            return [child.pid for child in psutil.Process(pid).children()]
+        return []
+    pids = []
+    with suppress(OSError):  # it ended meanwhile
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(
+                f"/proc/{pid}/task/{thread}/children"
+            ) as file:  # proc_pid_task(5)
+                pids += map(int, file.read().split())
+    return pids
+
+
+def end_all(root: int, spare: Container[int] = ()) -> None:
+    """Kill and reap everything below `root`, which is this process, but `spare` and what is below it.
+
+    Everything is stopped first, until nothing new appears: killing without stopping never catches up with a fork bomb.
+    """
+    while True:
+        seen: dict[int, None] = {}  # in order: parents before children
+        while new := [pid for pid in descendants(root, spare) if pid not in seen]:
+            for pid in new:
+                _signal(pid, signal.SIGSTOP)
+            seen.update(dict.fromkeys(new))
+        if not seen:
+            return
+        for pid in seen:
+            _signal(pid, signal.SIGKILL)
+        for pid in seen:
+            with suppress(
+                ChildProcessError
+            ):  # not reaped by us: it was not adopted, where there is no subreaper
+                os.waitpid(pid, 0)
+
+
+def _signal(pid: int, sig: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, sig)
+
+
+def cpu_time(root: int) -> float:
+    """Return the CPU seconds of all processes below `root`, this process, ended ones included."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime + sum(map(_cpu_time, descendants(root)))
+
+
+def _cpu_time(pid: int) -> float:
+    """Return the CPU seconds of a process and of the children that it has waited for."""
+    try:
+        if not LINUX:
+            times = psutil.Process(pid).cpu_times()
+            return (
+                times.user + times.system + times.children_user + times.children_system
+            )
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        children = (
+            int(fields[13]) + int(fields[14])
+        ) / TICK  # cutime, cstime: proc_pid_stat(5)
+        return (
+            time.clock_gettime(~pid << 3 | 2) + children
+        )  # CPUCLOCK_SCHED of a process: clock_getcpuclockid(3)
+    except (OSError, psutil.Error):
+        return 0.0
+
+
+def memory(first: int, root: int) -> int:
+    """Return the resident bytes of the task: all of its first process, what the others do not share."""
+    total = 0
+    for pid in descendants(root):
+        with suppress(OSError, psutil.Error):
+            if not LINUX:
+                total += psutil.Process(pid).memory_info().rss
+                continue
+            with open(f"/proc/{pid}/statm") as file:
+                _size, resident, shared, *_ = map(int, file.read().split())
+            total += (resident if pid == first else resident - shared) * PAGE
+    return total
+
+
+def proportional_memory(root: int) -> int | None:
+    """Return the proportional set size of the task in bytes, or None where the kernel does not let us read it."""
+    total = 0
+    for pid in descendants(root):
+        try:
+            with open(f"/proc/{pid}/smaps_rollup") as file:
+                total += sum(
+                    int(line.split()[1]) * 1024
+                    for line in file
+                    if line.startswith("Pss:")
+                )
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError:
+            return None
+    return total
+
+
+def peak_memory(pid: int) -> int:
+    """Return the most resident bytes that a process has had so far; 0 where unknown."""
+    with suppress(OSError), open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0

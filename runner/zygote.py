@@ -1,0 +1,103 @@
+"""The zygote: a clean process that has imported what submissions import, and forks the slots.
+
+Started once per host, by `exec` with a minimal environment, so that no memory of the service is in it. It never
+computes: after one parallel region of OpenMP, HistGradientBoosting and KMeans would hang in its children.
+
+    python -m runner.zygote DESCRIPTOR      the control socket; messages as in wire.py
+"""
+
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from . import slot, tree, wire
+
+# What submissions import most: a fold's first use would cost it tens of milliseconds.
+PRELOADED = (
+    "numpy",
+    "pandas",
+    "joblib",
+    "scipy.sparse",
+    "scipy.stats",
+    "scipy.optimize",
+    "scipy.special",
+    "sklearn.calibration",
+    "sklearn.cluster",
+    "sklearn.compose",
+    "sklearn.decomposition",
+    "sklearn.discriminant_analysis",
+    "sklearn.dummy",
+    "sklearn.ensemble",
+    "sklearn.feature_extraction.text",
+    "sklearn.feature_selection",
+    "sklearn.gaussian_process",
+    "sklearn.impute",
+    "sklearn.isotonic",
+    "sklearn.kernel_ridge",
+    "sklearn.linear_model",
+    "sklearn.metrics",
+    "sklearn.model_selection",
+    "sklearn.multiclass",
+    "sklearn.multioutput",
+    "sklearn.naive_bayes",
+    "sklearn.neighbors",
+    "sklearn.neural_network",
+    "sklearn.pipeline",
+    "sklearn.preprocessing",
+    "sklearn.svm",
+    "sklearn.tree",
+    "sklearn.utils.parallel",
+)
+
+
+def main(control: socket.socket) -> None:
+    """Import, then fork a slot for each request, until the worker's main process is gone and all slots with it."""
+    tree.become_subreaper()
+    settings, _files = wire.receive(control)
+    for name in PRELOADED:
+        importlib.import_module(name)
+    sys.path[:] = [
+        path
+        for path in sys.path
+        if Path(path or ".").resolve() != Path(__file__).parents[1]
+    ]
+    gc.collect()
+    gc.freeze()  # the pages of what is imported stay shared: gc's writes would copy them in each child
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sig, signal.SIG_IGN)  # it ends when its worker does
+    shared = slot.Settings(Path(settings["scratch"]), settings["environ"])
+    wire.send(control, {"ready": True})
+    slots: set[int] = set()
+    while True:
+        select.select([control], [], [], 1.0)
+        reap(slots)
+        try:
+            if not select.select([control], [], [], 0)[0]:
+                continue
+            message, files = wire.receive(control)
+        except (EOFError, ConnectionError):
+            return
+        [fd] = files
+        if (pid := os.fork()) == 0:
+            control.close()
+            slot.main(socket.socket(fileno=fd), message["slot"], shared)
+        os.close(fd)
+        slots.add(pid)
+
+
+def reap(slots: set[int]) -> None:
+    """Collect slots that ended, and end what a slot that was killed has left to us."""
+    with suppress(ChildProcessError):
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            slots.discard(pid)
+    tree.end_all(os.getpid(), spare=slots)
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])))
