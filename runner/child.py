@@ -23,9 +23,7 @@ from . import split as splitting
 from .features import map_features, write_features
 from .workflow import BadPredictions, Workflow, take_rows
 
-PACKAGE = (
-    "submission"  # the modules of a submission are submission.classifier and so on
-)
+PACKAGE = "submission"  # the modules of a submission are submission.classifier and so on
 SEED = 0  # of the random numbers of numpy and random, the same in each fold
 DETAIL_LENGTH = 500  # characters of a message that goes into the last sentence
 
@@ -89,14 +87,8 @@ def _print_traceback(error: BaseException, folder: Path) -> None:
         if part is None or id(part) in seen:
             continue
         seen.add(id(part))
-        ours = [
-            i
-            for i, frame in enumerate(part.stack)
-            if Path(frame.filename).is_relative_to(folder)
-        ]
-        part.stack = traceback.StackSummary.from_list(
-            part.stack[ours[0] :] if ours else []
-        )
+        ours = [i for i, frame in enumerate(part.stack) if Path(frame.filename).is_relative_to(folder)]
+        part.stack = traceback.StackSummary.from_list(part.stack[ours[0] :] if ours else [])
         todo += [part.__cause__, part.__context__, *(part.exceptions or [])]
     for line in shown.format():
         sys.stderr.write(line)
@@ -139,9 +131,7 @@ def _import(name: str) -> ModuleType:
     return sys.modules[name]
 
 
-def train_test_fold(
-    job: dict[str, Any], folder: Path, inputs: list[int], result: BinaryIO, mark: Mark
-) -> None:
+def train_test_fold(job: dict[str, Any], folder: Path, inputs: list[int], result: BinaryIO, mark: Mark) -> None:
     """Train on the fold's rows and predict all training and all test rows.
 
     `inputs` are files: features of the training part, of the test part, the fold's row indices (int64), their labels
@@ -170,11 +160,7 @@ def train_test_fold(
 
 
 def split_raw_data(
-    job: dict[str, Any],
-    inputs: list[int],
-    result: BinaryIO,
-    outputs: list[BinaryIO],
-    mark: Mark,
+    job: dict[str, Any], inputs: list[int], result: BinaryIO, outputs: list[BinaryIO], mark: Mark
 ) -> None:
     """Parse a data set and split it.
 
@@ -182,18 +168,10 @@ def split_raw_data(
     files for the labels (.npy) and the features of the training and of the test part.
     """
     mark(mark="load")
-    [csv] = [
-        fd
-        for fd, name in zip(inputs, job["files"], strict=True)
-        if name.lower().endswith(".csv")
-    ]
+    [csv] = [fd for fd, name in zip(inputs, job["files"], strict=True) if name.lower().endswith(".csv")]
     with os.fdopen(csv, "rb") as file:
         parts = splitting.split_csv(
-            file,
-            job["target_column"],
-            job["workflow_elements"],
-            job["held_out_test"],
-            job["random_state"],
+            file, job["target_column"], job["workflow_elements"], job["held_out_test"], job["random_state"]
         )
     y_train, X_train, X_test = outputs
     _write(result, parts.split_is.data)
@@ -201,6 +179,4 @@ def split_raw_data(
     y_train.flush()
     write_features(parts.X_train, X_train)
     write_features(parts.X_test, X_test)
-    mark(
-        mark="split", n_train=parts.n_train, n_test=len(parts.split_is) - parts.n_train
-    )
+    mark(mark="split", n_train=parts.n_train, n_test=len(parts.split_is) - parts.n_train)

@@ -26,9 +26,7 @@ def write_features(features: Any, file: BinaryIO) -> None:
         start = -(-end // ALIGNMENT) * ALIGNMENT
         end = start + buffer.raw().nbytes
         spans += [start, buffer.raw().nbytes]
-    file.write(
-        MAGIC + struct.pack(f"<{2 + len(spans)}Q", len(buffers), len(body), *spans)
-    )
+    file.write(MAGIC + struct.pack(f"<{2 + len(spans)}Q", len(buffers), len(body), *spans))
     file.write(body)
     for start, buffer in zip(spans[::2], buffers, strict=True):
         file.write(bytes(start - file.tell()))
@@ -47,8 +45,5 @@ def map_features(fd: int) -> Any:
     n_buffers, length = struct.unpack_from("<2Q", memory, len(MAGIC))
     spans = struct.unpack_from(f"<{2 * n_buffers}Q", memory, len(MAGIC) + 16)
     body = len(MAGIC) + 16 + 16 * n_buffers
-    buffers = [
-        memory[start : start + size]
-        for start, size in zip(spans[::2], spans[1::2], strict=True)
-    ]
+    buffers = [memory[start : start + size] for start, size in zip(spans[::2], spans[1::2], strict=True)]
     return pickle.loads(memory[body : body + length], buffers=buffers)

@@ -54,21 +54,11 @@ class Zygote:
     environ : the environment from which the numeric libraries' own settings are taken.
     """
 
-    def __init__(
-        self,
-        python: str,
-        scratch: Path,
-        threads: int = 1,
-        environ: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, python: str, scratch: Path, threads: int = 1, environ: Mapping[str, str] | None = None) -> None:
         self._python = python
         self._scratch = scratch.resolve()
         self._environ = {
-            **{
-                name: value
-                for name, value in (environ or {}).items()
-                if name.startswith(NUMERIC_PREFIXES)
-            },
+            **{name: value for name, value in (environ or {}).items() if name.startswith(NUMERIC_PREFIXES)},
             **dict.fromkeys(THREAD_COUNTS, str(threads)),
             **ALWAYS,
         }
@@ -91,9 +81,7 @@ class Zygote:
                 start_new_session=True,
             )
         try:
-            wire.send(
-                self._control, {"scratch": str(self._scratch), "environ": self._environ}
-            )
+            wire.send(self._control, {"scratch": str(self._scratch), "environ": self._environ})
             wire.receive(self._control)
         except (EOFError, ConnectionError):
             raise RuntimeError(
@@ -139,9 +127,7 @@ class Slot:
     def start(self, task: FoldTask | SplitTask) -> None:
         """Hand over a task; at most one at a time. Raises SlotLost."""
         self._task = task
-        kind, job, files, opened = (
-            _fold_message(task) if isinstance(task, FoldTask) else _split_message(task)
-        )
+        kind, job, files, opened = _fold_message(task) if isinstance(task, FoldTask) else _split_message(task)
         try:
             wire.send(self._sock, {kind: job}, [file.fileno() for file in files])
         except OSError as error:
@@ -174,20 +160,14 @@ class Slot:
         for file in files:  # the writer's position came with them
             file.seek(0)
         task, self._task = self._task, None
-        return Finished(
-            (_fold_outcome if isinstance(task, FoldTask) else _split_outcome)(
-                task, content, files
-            )
-        )
+        return Finished((_fold_outcome if isinstance(task, FoldTask) else _split_outcome)(task, content, files))
 
 
 def _usages(content: dict[str, Any]) -> dict[str, Usage]:
     return {phase: Usage(**usage) for phase, usage in content.items()}
 
 
-def _fold_message(
-    task: FoldTask,
-) -> tuple[str, dict[str, Any], Sequence[BinaryIO], Sequence[BinaryIO]]:
+def _fold_message(task: FoldTask) -> tuple[str, dict[str, Any], Sequence[BinaryIO], Sequence[BinaryIO]]:
     train_is, y = wire.anonymous_file(), wire.anonymous_file()
     train_is.write(task.train_is.astype("<i8").data)
     np.save(y, task.y, allow_pickle=False)
@@ -203,9 +183,7 @@ def _fold_message(
     return "fold", job, files, files
 
 
-def _split_message(
-    task: SplitTask,
-) -> tuple[str, dict[str, Any], Sequence[BinaryIO], Sequence[BinaryIO]]:
+def _split_message(task: SplitTask) -> tuple[str, dict[str, Any], Sequence[BinaryIO], Sequence[BinaryIO]]:
     job = {
         "files": list(task.files),
         "target_column": task.target_column,
@@ -217,9 +195,7 @@ def _split_message(
     return "split", job, list(task.files.values()), []
 
 
-def _fold_outcome(
-    task: FoldTask, content: dict[str, Any], files: Sequence[BinaryIO]
-) -> FoldOutcome:
+def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[BinaryIO]) -> FoldOutcome:
     """Judge a fold by what its processes left: TESTED where both predictions are what they must be."""
     [result] = files
     end = End(**content["end"])
@@ -227,14 +203,9 @@ def _fold_outcome(
     predictions: list[np.ndarray] = []
     if cause is None:
         try:
-            for phase, name, rows in (
-                ("validation", "training", task.n_train),
-                ("test", "test", task.n_test),
-            ):
+            for phase, name, rows in (("validation", "training", task.n_train), ("test", "test", task.n_test)):
                 shape = content["facts"][phase].get("shape")
-                predictions.append(
-                    _read_predictions(result, shape, rows, task.classes, name)
-                )
+                predictions.append(_read_predictions(result, shape, rows, task.classes, name))
         except ValueError as error:
             cause, sentence = "bad_predictions", str(error)
     result.close()
@@ -249,21 +220,15 @@ def _fold_outcome(
     )
 
 
-def _read_predictions(
-    file: BinaryIO, shape: Any, rows: int, classes: list | None, name: str
-) -> np.ndarray:
+def _read_predictions(file: BinaryIO, shape: Any, rows: int, classes: list | None, name: str) -> np.ndarray:
     """Read one array of predictions of the expected shape, or raise ValueError with a sentence about what came."""
     expected = f"({rows}, {len(classes)})" if classes else f"({rows},)"
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
-        raise ValueError(
-            f"The predictions of the {name} rows have no shape, expected {expected}."
-        )
+        raise ValueError(f"The predictions of the {name} rows have no shape, expected {expected}.")
     if classes is None and shape == [rows, 1]:
         shape = [rows]
     if shape != ([rows, len(classes)] if classes else [rows]):
-        raise ValueError(
-            f"The predictions of the {name} rows have the shape {_shown(shape)}, expected {expected}."
-        )
+        raise ValueError(f"The predictions of the {name} rows have the shape {_shown(shape)}, expected {expected}.")
     size = int(np.prod(shape)) * 8
     data = file.read(size)
     if len(data) != size:
@@ -273,9 +238,7 @@ def _read_predictions(
         row, *column = np.argwhere(~np.isfinite(predictions))[0]
         where = f"row {row}, column {column[0]}" if column else f"row {row}"
         value = predictions[(row, *column)]
-        raise ValueError(
-            f"The predictions of the {name} rows are not finite: {value} in {where}."
-        )
+        raise ValueError(f"The predictions of the {name} rows are not finite: {value} in {where}.")
     return predictions
 
 
@@ -283,9 +246,7 @@ def _shown(shape: list[int]) -> str:
     return f"({', '.join(map(str, shape[:5]))}{',' if len(shape) == 1 else ''}{', ...' if len(shape) > 5 else ''})"
 
 
-def _split_outcome(
-    task: SplitTask, content: dict[str, Any], files: Sequence[BinaryIO]
-) -> SplitOutcome:
+def _split_outcome(task: SplitTask, content: dict[str, Any], files: Sequence[BinaryIO]) -> SplitOutcome:
     """Check what a split left."""
     result, y_file, X_train, X_test = files
     cause, sentence = conclude(End(**content["end"]))
@@ -295,24 +256,15 @@ def _split_outcome(
             file.close()
         cause = cause if cause in ("infrastructure", "cancelled") else "data_error"
         return SplitOutcome(cause, f"{log}{sentence}")
-    n_train, n_test = (
-        content["facts"]["split"]["n_train"],
-        content["facts"]["split"]["n_test"],
-    )
+    n_train, n_test = (content["facts"]["split"]["n_train"], content["facts"]["split"]["n_test"])
     split_is = np.frombuffer(result.read(), dtype="<i8")
     y_train = np.load(y_file, allow_pickle=False)
     result.close()
     y_file.close()
     if len(split_is) != n_train + n_test or y_train.shape != (n_train,):
-        raise ValueError(
-            f"the split of {task.name} has {len(split_is)} indices and {y_train.shape} labels"
-        )
-    classes = (
-        np.unique(y_train).tolist() if "classifier" in task.workflow_elements else None
-    )
-    return SplitOutcome(
-        None, log, n_train, n_test, classes, split_is, y_train, X_train, X_test
-    )
+        raise ValueError(f"the split of {task.name} has {len(split_is)} indices and {y_train.shape} labels")
+    classes = np.unique(y_train).tolist() if "classifier" in task.workflow_elements else None
+    return SplitOutcome(None, log, n_train, n_test, classes, split_is, y_train, X_train, X_test)
 
 
 def this_python() -> str:

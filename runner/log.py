@@ -20,9 +20,7 @@ class Log:
             self._head += data[:room]
             data = data[room:]
         self._tail += data
-        if (
-            len(self._tail) > 2 * self._half
-        ):  # trimmed now and then, so that many short lines cost little
+        if len(self._tail) > 2 * self._half:  # trimmed now and then, so that many short lines cost little
             del self._tail[: -self._half]
 
     def text(self) -> str:
@@ -40,6 +38,4 @@ class Log:
 
 
 def _decode(data: bytes) -> str:
-    return codecs.decode(data, "utf-8", "replace").replace(
-        "\0", "\N{REPLACEMENT CHARACTER}"
-    )
+    return codecs.decode(data, "utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -83,12 +83,7 @@ class Task:
     """One task under way."""
 
     def __init__(
-        self,
-        message: dict[str, Any],
-        files: Sequence[int],
-        control: socket.socket,
-        home: Path,
-        settings: Settings,
+        self, message: dict[str, Any], files: Sequence[int], control: socket.socket, home: Path, settings: Settings
     ) -> None:
         [(self._kind, self._job)] = message.items()
         self._files = files
@@ -101,10 +96,7 @@ class Task:
         self._result = wire.anonymous_file(settings.scratch)
         self._outputs: list[BinaryIO] = []
         if self._kind == "split":
-            self._outputs = [
-                wire.anonymous_file(),
-                *(wire.anonymous_file(settings.scratch) for _ in range(2)),
-            ]
+            self._outputs = [wire.anonymous_file(), *(wire.anonymous_file(settings.scratch) for _ in range(2))]
         self._log = Log(self._limits.log_kept, _shortened(self._folder))
         self._log_sent = (0, time.monotonic())
         self._outbox = b""
@@ -138,9 +130,7 @@ class Task:
         self._control.sendall(self._outbox)
         files = [self._result, *self._outputs]
         with suppress(ConnectionError):  # the next receive says that the worker is gone
-            wire.send(
-                self._control, {"finished": finished}, [file.fileno() for file in files]
-            )
+            wire.send(self._control, {"finished": finished}, [file.fileno() for file in files])
         for file in files:
             file.close()
 
@@ -172,12 +162,7 @@ class Task:
     def _become_child(self, log: int, marks: int) -> NoReturn:
         """In the forked child: leave all of ours behind, then do the task's work."""
         try:
-            keep = {
-                marks,
-                self._result.fileno(),
-                *self._files,
-                *(file.fileno() for file in self._outputs),
-            }
+            keep = {marks, self._result.fileno(), *self._files, *(file.fileno() for file in self._outputs)}
             enter_child(log, keep, self._home, self._settings.environ)
             os.chdir(self._folder)
             mark = child.mark_on(marks)
@@ -191,12 +176,8 @@ class Task:
     def _work(self) -> Callable[[child.Mark], None]:
         files = list(self._files)
         if self._kind == "fold":
-            return lambda mark: child.train_test_fold(
-                self._job, self._folder, files, self._result, mark
-            )
-        return lambda mark: child.split_raw_data(
-            self._job, files, self._result, self._outputs, mark
-        )
+            return lambda mark: child.train_test_fold(self._job, self._folder, files, self._result, mark)
+        return lambda mark: child.split_raw_data(self._job, files, self._result, self._outputs, mark)
 
     def _watch(self, log: int, marks: socket.socket) -> End:
         """Wait for the task's end, by itself or by ours."""
@@ -241,16 +222,11 @@ class Task:
     def _has_exited(self, events: dict[int, int]) -> bool:
         if self._exited:
             return self._exited[0] in events
-        return (
-            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            is not None
-        )
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _status(self) -> int:
         status = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
-        return (
-            status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
-        )
+        return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
 
     def _end(self, kind: str, detail: Any = None) -> End:
         phase, usage = self._phase, self._close_phase()
@@ -265,9 +241,7 @@ class Task:
         now, cpu = time.monotonic(), tree.cpu_time(os.getpid())
         self._sample_memory()
         hwm = tree.peak_memory(self._pid)
-        if (
-            hwm > self._hwm
-        ):  # this process's peak, between two samples, lies in this phase
+        if hwm > self._hwm:  # this process's peak, between two samples, lies in this phase
             self._memory = max(self._memory, hwm)
         usage = Usage(now - self._since, cpu - self._cpu_since, self._memory)
         self._since, self._cpu_since, self._hwm, self._memory = now, cpu, hwm, 0
@@ -323,14 +297,10 @@ class Task:
         elif mark["mark"] == "done" and len(self._done) == len(self._phases):
             self._claim = self._end("done")
         elif mark["mark"] == self._phase and len(self._done) < len(self._phases):
-            self._facts[self._phase] = {
-                key: value for key, value in mark.items() if key != "mark"
-            }
+            self._facts[self._phase] = {key: value for key, value in mark.items() if key != "mark"}
             phase, self._done[phase] = self._phase, self._close_phase()
             if phase in STATES:
-                self._tell(
-                    {"progress": {"state": STATES[phase], "usages": _plain(self._done)}}
-                )
+                self._tell({"progress": {"state": STATES[phase], "usages": _plain(self._done)}})
 
     def _take_claim(self, failed: str, detail: str) -> None:
         details = {
@@ -385,24 +355,13 @@ def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -
                 os.close(fd)
     os.umask(0o077)
     os.environ.clear()
-    os.environ.update(
-        environ,
-        HOME=str(home),
-        TMPDIR=str(home / "tmp"),
-        JOBLIB_TEMP_FOLDER=str(home / "tmp"),
-    )
+    os.environ.update(environ, HOME=str(home), TMPDIR=str(home / "tmp"), JOBLIB_TEMP_FOLDER=str(home / "tmp"))
     tempfile.tempdir = None
     sys.stdin = sys.__stdin__ = open(0)  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = open(
-        1, "w", encoding="utf-8", errors="replace", buffering=1
-    )  # noqa: SIM115
-    sys.stderr = sys.__stderr__ = open(
-        2, "w", encoding="utf-8", errors="replace", buffering=1
-    )  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
     sys.argv = [""]
-    sys.modules["__main__"] = type(sys)(
-        "__main__"
-    )  # else loky's workers would import the zygote as their main module
+    sys.modules["__main__"] = type(sys)("__main__")  # else loky's workers would import the zygote as their main module
 
 
 def folder_size(folder: Path, enough: int) -> int:
@@ -440,7 +399,4 @@ def wipe(folder: Path) -> None:
 def _shortened(folder: Path) -> dict[str, str]:
     """Return which paths a log shows shorter: a submission's files by their names, libraries by theirs."""
     paths = sysconfig.get_paths()
-    return {
-        f"{path}/": ""
-        for path in (folder, paths["purelib"], paths["platlib"], paths["stdlib"])
-    }
+    return {f"{path}/": "" for path in (folder, paths["purelib"], paths["platlib"], paths["stdlib"])}

@@ -65,9 +65,7 @@ class SplitTask:
     files: Mapping[str, BinaryIO]
     target_column: str
     workflow_elements: list[str]
-    held_out_test: (
-        float | None
-    )  # fraction of the rows; None where the data's own Python file splits them
+    held_out_test: float | None  # fraction of the rows; None where the data's own Python file splits them
     random_state: int | None
     limits: Limits
 
@@ -109,9 +107,7 @@ class Measures:
 
     @classmethod
     def of(cls, usages: Mapping[str, Usage]) -> "Measures":
-        train, validation, test = (
-            usages.get(phase, Usage()) for phase in ("train", "validation", "test")
-        )
+        train, validation, test = (usages.get(phase, Usage()) for phase in ("train", "validation", "test"))
         return cls(
             train.wall, validation.wall, test.wall, train.cpu, test.cpu, train.memory / 1024, test.memory / 1024
         )  # fmt: skip
@@ -144,9 +140,7 @@ class FoldOutcome:
     log_messages: str
     measures: Measures = field(default_factory=Measures)
     isolation: str = "none"
-    full_train_predictions: np.ndarray | None = (
-        None  # float64, (n_train,) or (n_train, k)
-    )
+    full_train_predictions: np.ndarray | None = None  # float64, (n_train,) or (n_train, k)
     test_predictions: np.ndarray | None = None  # float64, (n_test,) or (n_test, k)
 
 
@@ -158,15 +152,9 @@ class SplitOutcome:
     log_messages: str
     n_train: int = 0
     n_test: int = 0
-    classes: list | None = (
-        None  # labels of the training part, sorted; None for regression
-    )
-    split_is: np.ndarray | None = (
-        None  # int64: n_train rows of the training part, then n_test
-    )
-    y_train: np.ndarray | None = (
-        None  # labels of the training part: numbers, booleans or text, no objects
-    )
+    classes: list | None = None  # labels of the training part, sorted; None for regression
+    split_is: np.ndarray | None = None  # int64: n_train rows of the training part, then n_test
+    y_train: np.ndarray | None = None  # labels of the training part: numbers, booleans or text, no objects
     X_train: BinaryIO | None = None  # features file
     X_test: BinaryIO | None = None  # features file
 
@@ -192,53 +180,27 @@ def conclude(end: End) -> tuple[str | None, str]:
         case "done":
             return None, ""
         case "exception":
-            return PHASES.get(
-                end.phase, "data_error"
-            ), f"Failed while {doing}: {end.detail}"
+            return PHASES.get(end.phase, "data_error"), f"Failed while {doing}: {end.detail}"
         case "memory":
-            return (
-                "memory",
-                f"Out of memory while {doing}: the limit is {_mb(end.detail)}.",
-            )
+            return ("memory", f"Out of memory while {doing}: the limit is {_mb(end.detail)}.")
         case "memory_limit":
-            return (
-                "memory",
-                f"Killed at {_mb(end.detail)} of memory, the limit, while {doing}.",
-            )
+            return ("memory", f"Killed at {_mb(end.detail)} of memory, the limit, while {doing}.")
         case "timeout":
-            return (
-                "timeout",
-                f"Killed after {end.detail:g} s, the wall-clock limit, while {doing}.",
-            )
+            return ("timeout", f"Killed after {end.detail:g} s, the wall-clock limit, while {doing}.")
         case "cpu_limit":
-            return (
-                "timeout",
-                f"Killed after {end.detail:g} s of CPU time, the limit, while {doing}.",
-            )
+            return ("timeout", f"Killed after {end.detail:g} s of CPU time, the limit, while {doing}.")
         case "log_limit":
-            return (
-                "output",
-                f"Killed after {_mb(end.detail)} of output, the limit, while {doing}.",
-            )
+            return ("output", f"Killed after {_mb(end.detail)} of output, the limit, while {doing}.")
         case "disk_limit":
-            return (
-                "output",
-                f"Killed at {_mb(end.detail)} of files, the limit, while {doing}.",
-            )
+            return ("output", f"Killed at {_mb(end.detail)} of files, the limit, while {doing}.")
         case "output":
-            return (
-                "output",
-                f"The predictions do not fit into {_mb(end.detail)}, the limit, while {doing}.",
-            )
+            return ("output", f"The predictions do not fit into {_mb(end.detail)}, the limit, while {doing}.")
         case "bad_predictions":
             return "bad_predictions", str(end.detail)
         case "stopped":
             return end.detail, f"Stopped while {doing}."
         case "exit":
-            return (
-                "crashed",
-                f"Ended {_status(end.detail)} without a result, while {doing}.",
-            )
+            return ("crashed", f"Ended {_status(end.detail)} without a result, while {doing}.")
     raise ValueError(end.kind)
 
 

@@ -44,9 +44,7 @@ def _children(pid: int) -> list[int]:
     pids = []
     with suppress(OSError):  # it ended meanwhile
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(
-                f"/proc/{pid}/task/{thread}/children"
-            ) as file:  # proc_pid_task(5)
+            with open(f"/proc/{pid}/task/{thread}/children") as file:  # proc_pid_task(5)
                 pids += map(int, file.read().split())
     return pids
 
@@ -67,9 +65,7 @@ def end_all(root: int, spare: Container[int] = ()) -> None:
         for pid in seen:
             _signal(pid, signal.SIGKILL)
         for pid in seen:
-            with suppress(
-                ChildProcessError
-            ):  # not reaped by us: it was not adopted, where there is no subreaper
+            with suppress(ChildProcessError):  # not reaped by us: it was not adopted, where there is no subreaper
                 os.waitpid(pid, 0)
 
 
@@ -89,17 +85,11 @@ def _cpu_time(pid: int) -> float:
     try:
         if not LINUX:
             times = psutil.Process(pid).cpu_times()
-            return (
-                times.user + times.system + times.children_user + times.children_system
-            )
+            return times.user + times.system + times.children_user + times.children_system
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
-        children = (
-            int(fields[13]) + int(fields[14])
-        ) / TICK  # cutime, cstime: proc_pid_stat(5)
-        return (
-            time.clock_gettime(~pid << 3 | 2) + children
-        )  # CPUCLOCK_SCHED of a process: clock_getcpuclockid(3)
+        children = (int(fields[13]) + int(fields[14])) / TICK  # cutime, cstime: proc_pid_stat(5)
+        return time.clock_gettime(~pid << 3 | 2) + children  # CPUCLOCK_SCHED of a process: clock_getcpuclockid(3)
     except (OSError, psutil.Error):
         return 0.0
 
@@ -124,11 +114,7 @@ def proportional_memory(root: int) -> int | None:
     for pid in descendants(root):
         try:
             with open(f"/proc/{pid}/smaps_rollup") as file:
-                total += sum(
-                    int(line.split()[1]) * 1024
-                    for line in file
-                    if line.startswith("Pss:")
-                )
+                total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
         except (FileNotFoundError, ProcessLookupError):
             continue
         except OSError:

@@ -23,9 +23,7 @@ def pack(message: dict[str, Any]) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
-def send(
-    sock: socket.socket, message: dict[str, Any], files: Sequence[int] = ()
-) -> None:
+def send(sock: socket.socket, message: dict[str, Any], files: Sequence[int] = ()) -> None:
     """Send one message, with copies of the open `files`; block until it is written."""
     data = pack(message)
     sent = socket.send_fds(sock, [data], list(files)) if files else 0
@@ -41,9 +39,7 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     for fd in files:
         os.set_inheritable(fd, False)
     try:
-        head += (
-            _read(sock, HEADER.size - len(head)) if head else _read(sock, HEADER.size)
-        )
+        head += _read(sock, HEADER.size - len(head)) if head else _read(sock, HEADER.size)
         return json.loads(_read(sock, HEADER.unpack(head)[0])), files
     except BaseException:
         for fd in files:

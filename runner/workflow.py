@@ -88,42 +88,28 @@ class Workflow:
         for element, fitted in self._fitted_predictors:
             X = element.predict(fitted, X)
         predictions = as_floats(X)
-        return (
-            predictions if classes is None else self._all_classes(predictions, classes)
-        )
+        return predictions if classes is None else self._all_classes(predictions, classes)
 
     def _all_classes(self, predictions: np.ndarray, classes: list) -> np.ndarray:
         """Give each class that the fold's rows lack a column of zeros."""
         seen = self._classes
-        if (
-            len(seen) == len(classes)
-            or predictions.ndim != 2
-            or predictions.shape[1] != len(seen)
-        ):
+        if len(seen) == len(classes) or predictions.ndim != 2 or predictions.shape[1] != len(seen):
             return predictions
         everything = np.zeros((len(predictions), len(classes)))
-        everything[:, np.searchsorted(np.array(classes, dtype=seen.dtype), seen)] = (
-            predictions
-        )
+        everything[:, np.searchsorted(np.array(classes, dtype=seen.dtype), seen)] = predictions
         return everything
 
 
 def as_floats(values: Any) -> np.ndarray:
     """Return predictions of any numeric kind as a plain float64 array in C order, or raise BadPredictions."""
     if sparse.issparse(values):
-        raise BadPredictions(
-            "The predictions are a sparse matrix, expected an array of numbers."
-        )
+        raise BadPredictions("The predictions are a sparse matrix, expected an array of numbers.")
     try:
         array = np.asarray(values)
     except ValueError:
-        raise BadPredictions(
-            "The predictions are rows of different lengths, expected an array of numbers."
-        ) from None
+        raise BadPredictions("The predictions are rows of different lengths, expected an array of numbers.") from None
     if array.dtype.kind not in "biuf":
-        raise BadPredictions(
-            f"The predictions are {_kind_name(values, array)}, expected an array of numbers."
-        )
+        raise BadPredictions(f"The predictions are {_kind_name(values, array)}, expected an array of numbers.")
     return np.array(array, dtype="<f8", order="C", subok=False)
 
 

@@ -62,11 +62,7 @@ def main(control: socket.socket) -> None:
     settings, _files = wire.receive(control)
     for name in PRELOADED:
         importlib.import_module(name)
-    sys.path[:] = [
-        path
-        for path in sys.path
-        if Path(path or ".").resolve() != Path(__file__).parents[1]
-    ]
+    sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).parents[1]]
     gc.collect()
     gc.freeze()  # the pages of what is imported stay shared: gc's writes would copy them in each child
     for sig in (signal.SIGINT, signal.SIGTERM):
