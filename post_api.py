@@ -348,7 +348,9 @@ def wait_for_folds(
             if bar is not None:
                 bar.update(len(states) - len(waiting) - bar.n)
             if waiting:
-                _sleep(interval, deadline, f"These folds still wait after {timeout} s: {waiting}")
+                if (remaining := deadline - time.monotonic()) <= 0:
+                    raise TimeoutError(f"After {timeout} s, these folds still wait: {', '.join(map(str, waiting))}.")
+                time.sleep(min(interval, remaining))
     return states
 
 
@@ -364,7 +366,7 @@ def _get_states(host_url: str, username: str, password: str, ids: list[int], dea
             folds += [response.json()] if few else response.json()
     states = {fold["databoard_sf_id"]: fold["state"] for fold in folds}
     if missing := [i for i in ids if i not in states]:
-        raise LookupError(f"There are no folds with these ids: {missing}")
+        raise LookupError(f"There are no folds {', '.join(map(str, missing))}.")
     return {i: states[i] for i in ids}
 
 
@@ -373,14 +375,6 @@ def _may_pass(error: requests.RequestException) -> bool:
     if error.response is not None:
         return error.response.status_code in UNAVAILABLE
     return isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError)
-
-
-def _sleep(interval: float, deadline: float, message: str) -> None:
-    """Sleep, but not past the deadline; once that is over, raise TimeoutError."""
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise TimeoutError(message)
-    time.sleep(min(interval, remaining))
 
 
 def _post(
