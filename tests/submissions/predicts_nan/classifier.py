@@ -1,0 +1,9 @@
+import numpy as np
+
+
+class Classifier:
+    def fit(self, X, y):
+        self.n_classes = len(np.unique(y))
+
+    def predict_proba(self, X):
+        return np.full((len(X), self.n_classes), np.nan)

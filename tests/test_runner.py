@@ -1,0 +1,413 @@
+"""The runner on real submissions: the same bits as plain scikit-learn, every end named, nothing left behind."""
+
+import importlib.util
+import io
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from sklearn import datasets
+from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
+from threadpoolctl import threadpool_limits
+
+from runner import Finished, FoldOutcome, FoldTask, Limits, Log, Progress, Slot, SlotLost, SplitTask, Zygote
+
+SUBMISSIONS = Path(__file__).parent / "submissions"
+LIMITS = Limits(
+    wall_time=60, memory=2_000_000_000, processes=256, log=10_000_000, log_kept=64_000, disk=100_000_000,
+    predictions=10_000_000,
+)  # fmt: skip
+
+
+def with_limits(**changes):
+    return Limits(**{**vars(LIMITS), **changes})
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def zygote(scratch):
+    zygote = Zygote(sys.executable, scratch, environ=os.environ)
+    zygote.start()
+    yield zygote
+    zygote.stop()
+
+
+@pytest.fixture(scope="module")
+def slot(zygote):
+    slot = Slot(zygote.new_slot(0))
+    yield slot
+    slot.close()
+
+
+def run(slot, task):
+    """Run a task; return its outcome and the events before it."""
+    slot.start(task)
+    events = []
+    while not isinstance(event := slot.receive(timeout=120), Finished):
+        assert event is not None, "the slot said nothing for two minutes"
+        events.append(event)
+    return event.outcome, events
+
+
+class Data:
+    """A data set, split by the runner, with its features where a worker would keep them."""
+
+    def __init__(self, slot, folder, frame, workflow_elements, target_column="target"):
+        self.frame, self.workflow_elements, self.target_column = frame, workflow_elements, target_column
+        csv = io.BytesIO(frame.to_csv(index=False).encode())
+        with (folder / "posted.csv").open("w+b") as file:
+            file.write(csv.getvalue())
+            file.seek(0)
+            task = SplitTask("split", {"data.csv": file}, target_column, workflow_elements, 0.2, 42, LIMITS)
+            self.split, _events = run(slot, task)
+        assert self.split.cause is None, self.split.log_messages
+        self.X_train, self.X_test = folder / "X_train", folder / "X_test"
+        self.X_train.write_bytes(self.split.X_train.read())
+        self.X_test.write_bytes(self.split.X_test.read())
+        self.csv = csv
+
+    def task(self, submission, train_is, limits=LIMITS):
+        return FoldTask(
+            "fold 1", self.workflow_elements, SUBMISSIONS / submission, self.X_train, self.X_test, self.split.n_train,
+            self.split.n_test, train_is, self.split.y_train[train_is], self.split.classes, limits,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def iris(slot, tmp_path_factory):
+    return Data(slot, tmp_path_factory.mktemp("iris"), datasets.load_iris(as_frame=True).frame, ["classifier"])
+
+
+def with_text_labels():
+    bunch = datasets.load_iris(as_frame=True)
+    return bunch.frame.assign(target=bunch.target_names[bunch.target])
+
+
+def with_text_features():
+    words = ["cross", "validation", "fold", "forest", "ridge", "boost"]
+    rng = np.random.RandomState(3)
+    rows = [(" ".join(rng.choice(words, size=5)), bool(rng.randint(2))) for _ in range(120)]
+    return pd.DataFrame(rows, columns=["text", "target"])
+
+
+def of(load):
+    return lambda: load(as_frame=True).frame
+
+
+def plain_scikit_learn(frame, workflow_elements, submission, train_is):
+    """Do what a fold does with nothing of datarun, and return both predictions."""
+    modules = {}
+    for name in workflow_elements:
+        spec = importlib.util.spec_from_file_location(name, SUBMISSIONS / submission / f"{name}.py")
+        modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(modules[name])
+    y = frame["target"].to_numpy()
+    X = frame.drop(columns="target")
+    train, test = train_test_split(np.arange(len(frame)), test_size=0.2, random_state=42)
+    np.random.seed(0)
+    if "feature_extractor" in modules:
+        X_train, X_test, X_fold, y_fold = X.iloc[train], X.iloc[test], X.iloc[train[train_is]], y[train[train_is]]
+        extractor = modules["feature_extractor"].FeatureExtractor()
+        extractor.fit(X_fold, y_fold)
+        X_train, X_test, X_fold = map(extractor.transform, (X_train, X_test, X_fold))
+    else:
+        X = X.to_numpy()
+        X_train, X_test, X_fold, y_fold = X[train], X[test], X[train][train_is], y[train][train_is]
+    if "regressor" in modules:
+        reg = modules["regressor"].Regressor()
+        reg.fit(X_fold, y_fold)
+        return reg.predict(X_train), reg.predict(X_test)
+    clf = modules["classifier"].Classifier()
+    if "calibrator" not in modules:
+        clf.fit(X_fold, y_fold)
+        return clf.predict_proba(X_train), clf.predict_proba(X_test)
+    split = StratifiedShuffleSplit(n_splits=1, test_size=0.1, random_state=57)
+    [(fit_is, calibration_is)] = split.split(X_fold, y_fold)
+    clf.fit(X_fold[fit_is], y_fold[fit_is])
+    calibrator = modules["calibrator"].Calibrator()
+    calibrator.fit(clf.predict_proba(X_fold[calibration_is]), y_fold[calibration_is])
+    return tuple(calibrator.predict_proba(clf.predict_proba(X)) for X in (X_train, X_test))
+
+
+@pytest.mark.parametrize(
+    ("load", "elements", "submission"),
+    [
+        (of(datasets.load_iris), "classifier", "forest"),
+        (with_text_labels, "classifier", "logistic_regression"),
+        (of(datasets.load_wine), "classifier", "logistic_regression"),
+        (of(datasets.load_digits), "classifier", "forest"),
+        (of(datasets.load_breast_cancer), "classifier", "logistic_regression"),
+        (of(datasets.load_breast_cancer), "feature_extractor classifier", "scaled_and_calibrated"),
+        (of(datasets.load_breast_cancer), "feature_extractor classifier calibrator", "scaled_and_calibrated"),
+        (of(datasets.load_wine), "feature_extractor classifier calibrator", "scaled_and_calibrated"),
+        (with_text_labels, "feature_extractor classifier calibrator", "scaled_and_calibrated"),
+        (of(datasets.load_iris), "classifier calibrator", "scaled_and_calibrated"),
+        (with_text_features, "feature_extractor classifier", "sparse_text"),
+        (of(datasets.load_diabetes), "regressor", "ridge"),
+        (of(datasets.load_diabetes), "regressor", "boosting"),
+        (of(datasets.load_diabetes), "feature_extractor regressor", "scaled_ridge"),
+    ],
+)
+def test_predictions_equal_plain_scikit_learn_to_the_last_bit(slot, tmp_path, load, elements, submission):
+    data = Data(slot, tmp_path, load(), elements.split())
+    train_is = np.random.RandomState(1).choice(data.split.n_train, size=data.split.n_train * 2 // 3)  # a bootstrap
+    outcome, _events = run(slot, data.task(submission, train_is))
+    assert (outcome.state, outcome.cause, outcome.log_messages) == ("TESTED", None, "")
+    with threadpool_limits(1):
+        frame = pd.read_csv(data.csv)
+        full_train_predictions, test_predictions = plain_scikit_learn(frame, elements.split(), submission, train_is)
+    np.testing.assert_array_equal(outcome.full_train_predictions, full_train_predictions)
+    np.testing.assert_array_equal(outcome.test_predictions, test_predictions)
+
+
+def test_a_fold_tells_its_states_times_and_memory(slot, iris):
+    outcome, events = run(slot, iris.task("forest", np.arange(100)))
+    assert [event.state for event in events if isinstance(event, Progress)] == ["TRAINED", "VALIDATED"]
+    measures = outcome.measures
+    assert events[0].measures.train_time == measures.train_time > 0
+    assert min(measures.validation_time, measures.test_time, measures.train_cpu_time, measures.test_cpu_time) > 0
+    assert measures.train_cpu_time < 2 * measures.train_time + 0.05
+    assert 30_000 < measures.train_memory < 1_000_000  # kB
+    assert 30_000 < measures.test_memory < 1_000_000
+
+
+def test_a_class_that_the_fold_lacks_gets_a_column_of_zeros(slot, iris):
+    without_1 = np.flatnonzero(iris.split.y_train != 1)
+    outcome, _events = run(slot, iris.task("forest", without_1))
+    assert outcome.test_predictions.shape == (30, 3)
+    assert not outcome.test_predictions[:, 1].any()
+    np.testing.assert_allclose(outcome.test_predictions.sum(axis=1), 1)
+
+
+def test_further_files_of_a_submission_lie_beside_it(slot, iris):
+    outcome, _events = run(slot, iris.task("imports_sibling", np.arange(100)))
+    assert (outcome.state, outcome.log_messages) == ("TESTED", "")
+
+
+def test_text_goes_to_the_log(slot, iris):
+    outcome, _events = run(slot, iris.task("prints_and_warns", np.arange(100)))
+    assert outcome.state == "TESTED"
+    assert outcome.log_messages == (
+        "to standard output é\N{REPLACEMENT CHARACTER}\n"
+        "to standard error\n"
+        "classifier.py:13: UserWarning: a warning\n"
+        '  warnings.warn("a warning")\n'
+        "WARNING:root:a log record\n"
+    )
+
+
+SMALL = with_limits(wall_time=3, memory=600_000_000, log=1_000_000, disk=20_000_000)
+
+# folder, workflow elements, cause, last sentence of the log
+BAD = [
+    ("syntax_error", "import_error", "Failed while importing the submission: SyntaxError: expected ':'"),
+    (
+        "missing_package",
+        "import_error",
+        "Failed while importing the submission: ModuleNotFoundError: No module named 'a_package_that_nobody_has'",
+    ),
+    (
+        "missing_class",
+        "train_error",
+        "Failed while training: AttributeError: module 'submission.classifier' has no attribute 'Classifier'",
+    ),
+    (
+        "forgets_self",
+        "train_error",
+        "Failed while training: TypeError: Classifier.fit() takes 2 positional arguments but 3 were given",
+    ),
+    ("fails_when_fitting", "train_error", "Failed while training: ValueError: 90 rows are not enough"),
+    (
+        "fails_when_predicting",
+        "validation_error",
+        "Failed while predicting the training rows: ZeroDivisionError: division by zero",
+    ),
+    ("recurses", "train_error", "Failed while training: RecursionError: maximum recursion depth exceeded"),
+    ("calls_sys_exit", "train_error", "Failed while training: SystemExit: 0"),
+    ("raises_keyboard_interrupt", "train_error", "Failed while training: KeyboardInterrupt"),
+    (
+        "exception_cannot_be_printed",
+        "train_error",
+        "Failed while training: submission.classifier.Unprintable: <exception str() failed>",
+    ),
+    ("calls_os_exit", "crashed", "Ended with exit status 0 without a result, while training."),
+    ("aborts", "crashed", "Ended by signal 6 without a result, while training."),
+    ("sleeps_past_limit", "timeout", "Killed after 3 s, the wall-clock limit, while training."),
+    ("loops_past_limit", "timeout", "Killed after 3 s, the wall-clock limit, while training."),
+    ("stops_itself", "timeout", "Killed after 3 s, the wall-clock limit, while training."),
+    ("floods_log", "output", "Killed after 1 MB of output, the limit, while training."),
+    ("fills_disk", "output", "Killed at 20 MB of files, the limit, while training."),
+    ("fills_memory", "memory", "Killed at 600 MB of memory, the limit, while training."),
+    (
+        "wrong_shape",
+        "bad_predictions",
+        "The predictions of the training rows have the shape (120, 4), expected (120, 3).",
+    ),
+    (
+        "too_few_rows",
+        "bad_predictions",
+        "The predictions of the training rows have the shape (119, 3), expected (120, 3).",
+    ),
+    (
+        "predicts_nan",
+        "bad_predictions",
+        "The predictions of the training rows are not finite: nan in row 0, column 0.",
+    ),
+    ("predicts_text", "bad_predictions", "The predictions are of type <U1, expected an array of numbers."),
+    ("predicts_objects", "bad_predictions", "The predictions are of type object, expected an array of numbers."),
+    ("predicts_complex", "bad_predictions", "The predictions are of type complex128, expected an array of numbers."),
+    ("predicts_nothing", "bad_predictions", "The predictions are a NoneType, expected an array of numbers."),
+    ("predicts_sparse", "bad_predictions", "The predictions are a sparse matrix, expected an array of numbers."),
+    (
+        "predicts_ragged",
+        "bad_predictions",
+        "The predictions are rows of different lengths, expected an array of numbers.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("submission", "cause", "sentence"), BAD, ids=[row[0] for row in BAD])
+def test_a_bad_submission_ends_with_its_cause(slot, iris, submission, cause, sentence):
+    outcome, _events = run(slot, iris.task(submission, np.arange(90), SMALL))
+    assert (outcome.state, outcome.cause) == ("ERROR", cause)
+    assert outcome.log_messages.splitlines()[-1] == sentence
+    assert outcome.full_train_predictions is None
+    assert outcome.test_predictions is None
+    assert len(outcome.log_messages) < 2 * LIMITS.log_kept
+
+
+@pytest.mark.parametrize("submission", ["predicts_lists_of_ints", "predicts_big_endian", "never_ends_its_thread"])
+def test_an_odd_submission_is_tested(slot, iris, submission):
+    outcome, _events = run(slot, iris.task(submission, np.arange(90), SMALL))
+    assert (outcome.state, outcome.log_messages) == ("TESTED", "")
+    assert outcome.test_predictions.dtype == np.dtype("<f8")
+
+
+def test_a_traceback_begins_in_the_submission_and_shows_no_path_of_the_machine(slot, iris):
+    outcome, _events = run(slot, iris.task("fails_when_fitting", np.arange(90)))
+    assert outcome.log_messages == (
+        "Traceback (most recent call last):\n"
+        '  File "classifier.py", line 3, in fit\n'
+        '    raise ValueError(f"{len(X)} rows are not enough")\n'
+        "ValueError: 90 rows are not enough\n"
+        "Failed while training: ValueError: 90 rows are not enough"
+    )
+
+
+def test_daemons_of_a_fold_are_dead_when_it_ends(slot, iris):
+    outcome, _events = run(slot, iris.task("leaves_daemons_behind", np.arange(90)))
+    assert outcome.state == "TESTED"
+    assert [process.children() for process in slot_processes()] == [[]]
+
+
+def slot_processes():
+    """Return the processes of all slots: the children of the zygote."""
+    zygotes = [child for child in psutil.Process().children() if "runner.zygote" in child.cmdline()]
+    return {slot for zygote in zygotes for slot in zygote.children()}
+
+
+@pytest.fixture
+def second_slot(zygote):
+    """A slot of the test's own, and its process."""
+    others = slot_processes()
+    slot = Slot(zygote.new_slot(1))
+    deadline = time.monotonic() + 30
+    while not (process := slot_processes() - others):
+        assert time.monotonic() < deadline
+    yield slot, process.pop()
+    slot.close()
+
+
+def test_the_next_fold_is_right_after_a_bad_one_and_scratch_is_empty(slot, iris, scratch):
+    first, _events = run(slot, iris.task("forest", np.arange(90)))
+    run(slot, iris.task("fills_disk", np.arange(90), SMALL))
+    second, _events = run(slot, iris.task("forest", np.arange(90)))
+    np.testing.assert_array_equal(first.test_predictions, second.test_predictions)
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_running_fold_can_be_stopped(slot, iris):
+    slot.start(iris.task("sleeps_past_limit", np.arange(90)))
+    slot.stop("cancelled")
+    event = slot.receive(timeout=60)
+    assert isinstance(event, Finished)
+    assert (event.outcome.state, event.outcome.cause) == ("ERROR", "cancelled")
+    assert [process.children() for process in slot_processes()] == [[]]
+
+
+def start_flood(slot, iris):
+    """Start a fold that never ends, and return once it runs."""
+    slot.start(iris.task("floods_log", np.arange(90), with_limits(log=10**12)))
+    while not isinstance(slot.receive(timeout=60), Log):
+        pass
+
+
+def test_a_slot_that_is_killed_is_lost_and_its_fold_dies_with_it(second_slot, iris):
+    slot, process = second_slot
+    start_flood(slot, iris)
+    [child] = process.children()
+    process.kill()
+    with pytest.raises(SlotLost):
+        while slot.receive(timeout=60):
+            pass
+    child.wait(timeout=10)
+
+
+def test_a_fold_dies_with_its_worker(second_slot, iris):
+    slot, process = second_slot
+    start_flood(slot, iris)
+    processes = [process, *process.children()]
+    slot.close()
+    _gone, alive = psutil.wait_procs(processes, timeout=10)
+    assert alive == []
+
+
+def test_an_interpreter_without_the_packages_is_refused(tmp_path):
+    with pytest.raises(RuntimeError, match="cannot run submissions"):
+        Zygote("/bin/false", tmp_path).start()
+
+
+def test_a_split_follows_train_test_split(slot, tmp_path):
+    data = Data(slot, tmp_path, datasets.load_iris(as_frame=True).frame, ["classifier"])
+    train, test = train_test_split(np.arange(150), test_size=0.2, random_state=42)
+    np.testing.assert_array_equal(data.split.split_is, np.concatenate([train, test]))
+    np.testing.assert_array_equal(data.split.y_train, data.frame["target"].to_numpy()[train])
+    assert (data.split.n_train, data.split.n_test, data.split.classes) == (120, 30, [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("csv", "sentence"),
+    [
+        (b"", "The CSV cannot be read: No columns to parse from file"),
+        (b"a,b\n1,2\n3,4\n", "The CSV has no column 'target'."),
+        (b"a,target\n1,x\n2,\n3,y\n4,\n", "2 labels are missing; the first is in row 1."),
+        (
+            b"a,target\n1,x\n",
+            "The 1 rows cannot be split: With n_samples=1, test_size=0.2 and train_size=None, the resulting train "
+            "set will be empty. Adjust any of the aforementioned parameters.",
+        ),
+    ],
+)
+def test_a_csv_that_cannot_be_split_is_a_data_error(slot, tmp_path, csv, sentence):
+    with (tmp_path / "data.csv").open("w+b") as file:
+        file.write(csv)
+        file.seek(0)
+        outcome, _events = run(slot, SplitTask("split", {"data.csv": file}, "target", ["classifier"], 0.2, 42, LIMITS))
+    assert outcome.cause == "data_error"
+    assert outcome.log_messages.endswith(sentence)
+
+
+def test_an_outcome_of_a_fold_is_complete(slot, iris):
+    outcome, _events = run(slot, iris.task("forest", np.arange(90)))
+    assert isinstance(outcome, FoldOutcome)
+    assert outcome.full_train_predictions.shape == (120, 3)
+    assert outcome.test_predictions.shape == (30, 3)
