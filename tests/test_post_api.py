@@ -231,7 +231,7 @@ def test_a_file_that_becomes_shorter_while_sent_is_an_error(tmp_path: Path) -> N
     (tmp_path / "data.csv").write_bytes(b"x" * 10)
     body = post_api._Multipart({}, [tmp_path / "data.csv"])
     (tmp_path / "data.csv").write_bytes(b"x")
-    with pytest.raises(OSError, match="data.csv became shorter while it was sent"):
+    with pytest.raises(OSError, match=r"data\.csv became shorter while it was sent"):
         list(body)
 
 
@@ -243,7 +243,7 @@ def test_a_file_that_grows_while_sent_is_sent_as_announced(tmp_path: Path) -> No
 
 
 def test_files_of_the_same_name_are_refused(server: Recorder, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="several files have the same name: a/classifier.py, b/classifier.py"):
+    with pytest.raises(ValueError, match=r"several files have the same name: a/classifier\.py, b/classifier\.py"):
         post_api.post_submission_fold(
             *server.user, 1, 1, [0], [1], list_submission_files=["a/classifier.py", "b/classifier.py"]
         )
