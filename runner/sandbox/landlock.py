@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from runner.sandbox.system import syscall
+from .system import syscall
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = (
     444,
@@ -25,9 +25,7 @@ EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
 READ = EXECUTE | READ_FILE | READ_DIR
 WRITE = (1 << 16) - 1  # every right
-OF_A_FILE = (
-    EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
-)  # others, on a file, give EINVAL
+OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV  # others, on a file, give EINVAL
 RIGHTS = (
     0,
     (1 << 13) - 1,
@@ -76,9 +74,7 @@ def ruleset(version: int, granted: Iterable[Rule], *, tcp: bool, scope: bool) ->
     files = RIGHTS[min(version, len(RIGHTS) - 1)]
     network = BIND_AND_CONNECT_TCP if tcp and version >= 4 else 0
     scoped = ABSTRACT_SOCKETS_AND_SIGNALS if scope and version >= 6 else 0
-    attributes = struct.pack("QQQ", files, network, scoped)[
-        : 8 if version < 4 else 16 if version < 6 else 24
-    ]
+    attributes = struct.pack("QQQ", files, network, scoped)[: 8 if version < 4 else 16 if version < 6 else 24]
     descriptor = syscall(CREATE_RULESET, attributes, len(attributes), 0)
     for path, access in granted:
         try:
@@ -96,6 +92,11 @@ def ruleset(version: int, granted: Iterable[Rule], *, tcp: bool, scope: bool) ->
         finally:
             os.close(beneath)
     return descriptor
+
+
+def parts(version: int) -> set[str]:
+    """Return the layers beside files that this ABI has."""
+    return {name for name, since in (("landlock_tcp", 4), ("landlock_scope", 6)) if version >= since}
 
 
 def restrict_self(descriptor: int) -> None:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from runner.sandbox.system import PR_SET_DUMPABLE, mount, prctl, unshare
+from .system import PR_SET_DUMPABLE, mount, prctl, unshare
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWIPC, CLONE_NEWNET = (
     0x20000,
@@ -45,7 +45,7 @@ def enter(flags: int) -> None:
 
 
 def own_shared_memory(size: int) -> None:
-    """Put an empty /dev/shm of this size (bytes) over the shared one, in a mount namespace of our own. Raise OSError."""
+    """Cover /dev/shm with an empty one of this size (bytes), in a mount namespace of our own. Raise OSError."""
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     mount(
         "tmpfs",
@@ -92,7 +92,7 @@ def closed_ancestor(path: Path) -> Path | None:
 
 
 def open_ways(readable: Iterable[Path], writable: Iterable[Path] = ()) -> bool:
-    """Let users of the slots' own reach these paths below folders that are closed to them; as root, once, in the zygote.
+    """Let the slots' users reach these paths below folders that are closed to them; as root, once, in the zygote.
 
     In a mount namespace of this process and its children, an empty file system covers each closed folder, and only
     these paths are bound back into it: all else in there is hidden. A path is found by the name it was given and by
@@ -101,9 +101,7 @@ def open_ways(readable: Iterable[Path], writable: Iterable[Path] = ()) -> bool:
     Returns whether every way is open; False (and nothing changed) where mounts are refused.
     """
     paths: dict[Path, bool] = {}
-    for path, may_write in [(path, False) for path in readable] + [
-        (path, True) for path in writable
-    ]:
+    for path, may_write in [(path, False) for path in readable] + [(path, True) for path in writable]:
         if path.exists():
             paths |= {path.absolute(): may_write, path.resolve(): may_write}
     closed = {path: folder for path in paths if (folder := closed_ancestor(path))}
@@ -117,9 +115,7 @@ def open_ways(readable: Iterable[Path], writable: Iterable[Path] = ()) -> bool:
     sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in closed}
     for folder in set(closed.values()):
         mount("tmpfs", str(folder), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
-    for path in sorted(
-        closed, key=lambda path: len(path.parts)
-    ):  # a folder before what lies in it
+    for path in sorted(closed, key=lambda path: len(path.parts)):  # a folder before what lies in it
         bind(sources[path], path, paths[path])
     return True
 

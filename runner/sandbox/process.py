@@ -7,10 +7,11 @@ import os
 import resource
 import signal
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.sandbox.system import (
+from .system import (
     PR_SET_DUMPABLE,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
@@ -20,9 +21,7 @@ from runner.sandbox.system import (
 )
 
 CAPABILITY_VERSION_3 = 0x20080522
-GRACE_CPU_TIME = (
-    5  # seconds between SIGXCPU, which a submission can ignore, and SIGKILL
-)
+GRACE_CPU_TIME = 5  # seconds between SIGXCPU, which a submission can ignore, and SIGKILL
 LOCKED_MEMORY = 64 * 1024  # bytes
 
 
@@ -62,6 +61,20 @@ def change_user(uid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
+def user_reaches(uid: int, files: Iterable[str]) -> bool:
+    """Return whether a throwaway child can become this user and then read all the files."""
+    child = os.fork()
+    if child == 0:
+        try:
+            change_user(uid)
+            for file in files:
+                os.close(os.open(file, os.O_RDONLY))
+            os._exit(0)
+        finally:  # whatever the system said
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
 def drop_capabilities() -> None:
     """Give up every capability: those of root, where the user could not be changed, and of an own user namespace."""
     header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
@@ -74,7 +87,7 @@ def forbid_new_privileges() -> None:
 
 
 def die_with(parent: int) -> None:
-    """Have this process killed when its parent ends; end now if it has already. After `change_user`, which undoes it."""
+    """Have this process killed when its parent ends, end it now if that has; `change_user` would undo it."""
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     except (OSError, AttributeError):
@@ -93,9 +106,7 @@ def limit(limits: ProcessLimits, shared_user: bool) -> None:
     if processes is not None and shared_user:
         processes += count_threads(os.getuid())
     wanted = {
-        "CPU": None
-        if limits.cpu is None
-        else (int(limits.cpu) + 1, int(limits.cpu) + 1 + GRACE_CPU_TIME),
+        "CPU": None if limits.cpu is None else (int(limits.cpu) + 1, int(limits.cpu) + 1 + GRACE_CPU_TIME),
         "DATA": limits.memory,
         "NPROC": processes,
         "FSIZE": limits.file_size,

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from runner.sandbox.system import PR_SET_SECCOMP, prctl
+from .system import PR_SET_SECCOMP, prctl
 
 SECCOMP_MODE_FILTER = 2
 ARCHITECTURES = {
@@ -140,9 +140,7 @@ PRETENDED: Numbers = {  # on files of the same owner these reach beyond Landlock
     "futimesat": (261, None),
     "utimensat": (280, 88),
 }
-FIRST_UNKNOWN = (
-    457  # newer calls than those considered here; x32 calls (from 0x40000000 on) too
-)
+FIRST_UNKNOWN = 457  # newer calls than those considered here; x32 calls (from 0x40000000 on) too
 
 NEW_NAMESPACE_OR_SIBLING = 0x7E028000  # CLONE_NEW* and CLONE_PARENT
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
@@ -204,20 +202,14 @@ def op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
 def return_if_among(values: Iterable[int], result: int) -> bytes:
     """Return `result` where the accumulator is one of the values (at most 255)."""
     values = list(values)
-    jumps = [
-        op(JUMP_IF_EQUAL, value, if_true=len(values) - i)
-        for i, value in enumerate(values)
-    ]
+    jumps = [op(JUMP_IF_EQUAL, value, if_true=len(values) - i) for i, value in enumerate(values)]
     return b"".join(jumps) + op(JUMP, 1) + op(RETURN, result)
 
 
 def return_unless_among(values: Iterable[int], result: int) -> bytes:
     """Return `result` where the accumulator is none of the values (at most 255)."""
     values = list(values)
-    jumps = [
-        op(JUMP_IF_EQUAL, value, if_true=len(values) - i)
-        for i, value in enumerate(values)
-    ]
+    jumps = [op(JUMP_IF_EQUAL, value, if_true=len(values) - i) for i, value in enumerate(values)]
     return b"".join(jumps) + op(RETURN, result)
 
 
@@ -226,16 +218,12 @@ def check(number: int, tests: Iterable[Test]) -> bytes:
     body = b""
     for test in tests:
         body += op(LOAD, ARGUMENTS + 8 * test.argument) + op(AND, test.mask)
-        body += (return_if_among, return_unless_among)[test.among](
-            test.values, fail(errno.EPERM)
-        )
+        body += (return_if_among, return_unless_among)[test.among](test.values, fail(errno.EPERM))
     body += op(RETURN, ALLOW)
     return op(JUMP_IF_EQUAL, number, if_false=len(body) // 8) + body
 
 
-def program(
-    protected: Iterable[int] = (), machine: str = platform.machine()
-) -> bytes | None:
+def program(protected: Iterable[int] = (), machine: str = platform.machine()) -> bytes | None:
     """Return the filter for this architecture, None where its system calls are not known here.
 
     Parameters
@@ -246,22 +234,14 @@ def program(
         return None
     column, audit = ARCHITECTURES[machine]
     targets = tuple(sign * pid for pid in protected for sign in (1, -1))
-    code = (
-        op(LOAD, ARCHITECTURE)
-        + return_unless_among([audit], fail(errno.ENOSYS))
-        + op(LOAD, NUMBER)
-    )
-    code += op(JUMP_IF_AT_LEAST, FIRST_UNKNOWN, if_false=1) + op(
-        RETURN, fail(errno.ENOSYS)
-    )
+    code = op(LOAD, ARCHITECTURE) + return_unless_among([audit], fail(errno.ENOSYS)) + op(LOAD, NUMBER)
+    code += op(JUMP_IF_AT_LEAST, FIRST_UNKNOWN, if_false=1) + op(RETURN, fail(errno.ENOSYS))
     for table, result in (
         (REFUSED, fail(errno.EPERM)),
         (ABSENT, fail(errno.ENOSYS)),
         (PRETENDED, fail(0)),
     ):
-        code += return_if_among(
-            [row[column] for row in table.values() if row[column] is not None], result
-        )
+        code += return_if_among([row[column] for row in table.values() if row[column] is not None], result)
     for row, tests in CHECKED.values():
         code += check(row[column], tests)
     if targets:
@@ -273,7 +253,5 @@ def program(
 def restrict_self(code: bytes) -> None:
     """Apply the filter to this thread and all that it starts (it needs no_new_privs); raise OSError."""
     filter_ = ctypes.create_string_buffer(code, len(code))
-    argument = ctypes.create_string_buffer(
-        struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(filter_))
-    )
+    argument = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(filter_)))
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(argument))

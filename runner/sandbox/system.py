@@ -32,10 +32,7 @@ def prctl(option: int, value: int = 0, pointer: int = 0) -> int:
 
 def syscall(number: int, *arguments: object) -> int:
     """Follow syscall(2); integers travel as longs, bytes as pointers. Raise OSError."""
-    longs = [
-        ctypes.c_long(argument) if isinstance(argument, int) else argument
-        for argument in arguments
-    ]
+    longs = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
     return checked(libc.syscall(ctypes.c_long(number), *longs))
 
 
@@ -44,12 +41,7 @@ def unshare(flags: int) -> None:
     checked(libc.unshare(ctypes.c_int(flags)))
 
 
-def mount(
-    source: str, target: str, kind: str | None, flags: int, options: str | None = None
-) -> None:
+def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
     """Follow mount(2); raise OSError."""
-    texts = [
-        text.encode() if text is not None else None
-        for text in (source, target, kind, options)
-    ]
+    texts = [text.encode() if text is not None else None for text in (source, target, kind, options)]
     checked(libc.mount(*texts[:3], ctypes.c_ulong(flags), texts[3]))

@@ -1,0 +1,191 @@
+"""The restrictions that a fold's child puts on itself: strangers' code can hurt only its own fold.
+
+Each layer is a module or function of its own and holds without the others; a layer that the kernel refuses is left out,
+and `level` says what the rest is worth. `python -m runner.selftest` tries the attacks that they are there to stop.
+
+    prepared = prepare(...)                 # once, in the zygote
+    applied = restrict(policy, prepared)    # in each forked child, before it sees the submission
+"""
+
+import importlib.util
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import landlock, namespaces, process, seccomp
+from .leftovers import sweep_shared_memory, sweep_user
+from .namespaces import open_ways
+from .process import ProcessLimits, protect
+from .system import PR_SET_DUMPABLE, prctl
+
+__all__ = [
+    "LAYERS", "Policy", "Prepared", "ProcessLimits", "level", "open_ways", "prepare", "protect", "readable_paths",
+    "restrict", "sweep_shared_memory", "sweep_user",
+]  # fmt: skip
+
+LAYERS = {
+    "network": "namespaces for network and IPC",
+    "shm": "a /dev/shm of the fold's own, in a mount namespace",
+    "uid": "a user of the slot's own",
+    "limits": "resource limits",
+    "capabilities": "no capabilities",
+    "landlock": "Landlock for files and tracing",
+    "landlock_tcp": "Landlock for TCP",
+    "landlock_scope": "Landlock for signals and abstract sockets",
+    "seccomp": "a filter of system calls",
+    "dumpable": "memory and descriptors closed to others of the same user",
+}
+NAMESPACES = {"network": namespaces.CLONE_NEWNET | namespaces.CLONE_NEWIPC, "shm": namespaces.CLONE_NEWNS}
+LINUX = sys.platform == "linux"
+
+SYSTEM = [
+    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/proc", "/sys/fs/cgroup", "/sys/devices/system",
+    "/sys/kernel/mm/transparent_hugepage", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom",
+    "/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group",
+    "/etc/mime.types", "/etc/os-release", "/etc/debian_version", "/etc/fonts", "/etc/ssl/openssl.cnf",
+]  # fmt: skip
+SCRATCH_LIKE = ["/dev/null", "/dev/shm"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What one fold may do.
+
+    scratch : the fold's own folder, all it may write to; the slot gives it to `uid`.
+    read : the fold's own input, on top of what `prepare` got.
+    uid : a user and group of the slot's own, where we are root; None keeps ours.
+    parent : the process with whose end the fold ends.
+    layers : the layers to use; fewer emulate a platform that lacks some.
+    """
+
+    scratch: Path
+    read: Collection[Path] = ()
+    uid: int | None = None
+    parent: int | None = None
+    limits: ProcessLimits = field(default_factory=ProcessLimits)
+    layers: Collection[str] = tuple(LAYERS)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is found out and computed before the fork: by `prepare`."""
+
+    landlock: int  # ABI, 0: absent
+    rules: list[landlock.Rule]
+    filter: bytes | None
+    namespaces: int  # the CLONE_NEW* flags that are allowed
+    uid: bool  # a user of the slot's own can be had, and finds the interpreter
+
+
+def readable_paths() -> list[Path]:
+    """Return what every fold reads: the interpreter, its packages, this package, system libraries, /proc, some of /sys.
+
+    Never the folder that this package lies in: a checkout also holds settings and data.
+    """
+    runner = Path(__file__).resolve().parents[1]
+    python = map(Path, (sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values(), *sys.path))
+    python = {path for path in python if path.is_absolute() and path.resolve() not in runner.parents}
+    paths = {runner, *python, *map(Path, SYSTEM)}
+    return sorted(path for path in paths if paths.isdisjoint(path.parents))
+
+
+def prepare(read: Iterable[Path] | None = None, *, uid: int | None = None, protected: Iterable[int] = ()) -> Prepared:
+    """Probe the kernel and compute what `restrict` needs; forks throwaway children, so call it with one thread.
+
+    Parameters
+    ----------
+    read : what every fold may read; default `readable_paths()`.
+    uid : one of the slots' users, to try whether it can be had and reaches the interpreter.
+    protected : processes of ours that the filter keeps signals from, where neither users nor Landlock do.
+    """
+    if not LINUX:
+        return Prepared(0, [], None, 0, False)
+    paths = readable_paths() if read is None else list(read)
+    return Prepared(
+        landlock=landlock.abi(),
+        rules=landlock.rules(paths, landlock.READ) + landlock.rules(map(Path, SCRATCH_LIKE), landlock.WRITE),
+        filter=seccomp.program(protected),
+        namespaces=namespaces.allowed(namespace_flags(LAYERS)),
+        uid=uid is not None and process.user_reaches(uid, modules()),
+    )
+
+
+def modules() -> list[str]:
+    """Return files that a fold must be able to read if it is to import anything."""
+    numpy = importlib.util.find_spec("numpy")
+    return [os.path.realpath(sys.executable), os.__file__, __file__, *([numpy.origin] if numpy else [])]
+
+
+def restrict(policy: Policy, prepared: Prepared) -> frozenset[str]:
+    """Restrict this process for good, and all that it starts; return the names of the layers that took hold.
+
+    Call it in a child just forked, with one thread, its descriptors and environment already its own, and nothing of the
+    submission seen yet. A layer that the kernel refuses is left out, without an exception. The order matters:
+    namespaces and the ruleset while paths can still be opened, then the user, the death signal that a change of user
+    clears, and last what forbids the steps before. Ends the process where the parent is gone.
+    """
+    applied: set[str] = set()
+    parent = policy.parent or os.getppid()
+
+    def attempt(layer: str, step: Callable[..., None], *arguments: Any) -> None:
+        if layer in policy.layers:
+            with suppress(OSError, AttributeError):
+                step(*arguments)
+                applied.add(layer)
+
+    flags = prepared.namespaces & namespace_flags(policy.layers)
+    own_count = policy.uid is not None or (flags and os.getuid() != 0)  # a user namespace counts processes anew
+    if flags:
+        namespaces.isolate(flags, policy.limits.shared_memory)
+        applied.update(layer for layer, flag in NAMESPACES.items() if flag & flags)
+    landlocked = ruleset(policy, prepared)
+    if prepared.uid and policy.uid is not None:
+        attempt("uid", process.change_user, policy.uid)
+    process.die_with(parent)
+    attempt("limits", process.limit, policy.limits, not own_count)
+    attempt("capabilities", process.drop_capabilities)
+    with suppress(OSError, AttributeError):
+        process.forbid_new_privileges()
+    if landlocked is not None:
+        attempt("landlock", landlock.restrict_self, landlocked)
+        if "landlock" in applied:
+            applied.update(landlock.parts(prepared.landlock) & set(policy.layers))
+    if prepared.filter is not None:
+        attempt("seccomp", seccomp.restrict_self, prepared.filter)
+    attempt("dumpable", prctl, PR_SET_DUMPABLE, 0)
+    return frozenset(applied)
+
+
+def namespace_flags(layers: Collection[str]) -> int:
+    return sum(flag for layer, flag in NAMESPACES.items() if layer in layers)
+
+
+def ruleset(policy: Policy, prepared: Prepared) -> int | None:
+    """Return the descriptor of the fold's Landlock rules, None without Landlock."""
+    if not prepared.landlock or "landlock" not in policy.layers:
+        return None
+    own = landlock.rules([policy.scratch], landlock.WRITE) + landlock.rules(policy.read, landlock.READ)
+    parts = {part: part in policy.layers for part in ("landlock_tcp", "landlock_scope")}
+    with suppress(OSError):
+        return landlock.ruleset(
+            prepared.landlock, [*prepared.rules, *own], tcp=parts["landlock_tcp"], scope=parts["landlock_scope"]
+        )
+    return None
+
+
+def level(applied: Collection[str]) -> str:
+    """Return what these layers are worth, if our own processes are protected: "strong", "partial" or "none".
+
+    strong: credentials, labels, files, other processes' memory, signals, any network and survival after the end are out
+    of a fold's reach. partial: credentials, labels and others' files are. The selftest tells the same by trying.
+    """
+    applied = set(applied)
+    if not applied & {"uid", "landlock"} or "capabilities" not in applied:
+        return "none"
+    strong = {"landlock", "seccomp"} <= applied and applied & {"uid", "landlock_scope"}
+    return "strong" if strong else "partial"
