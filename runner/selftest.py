@@ -41,7 +41,6 @@ REMEDIES = {
     "landlock_scope": "Linux 6.12 with Landlock enabled",
     "seccomp": "Linux on x86-64 or arm64, with seccomp filters",
     "network": "user namespaces (or CAP_SYS_ADMIN as root)",
-    "subreaper": "Linux",
 }
 
 
@@ -99,8 +98,12 @@ def number_of(name: str) -> int:
     return REFUSED[name][column]
 
 
+def read_environment(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
 def read_memory(pid: int) -> None:
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         memory.seek(ctypes.addressof(SECRET))
         memory.read(1)
 
@@ -161,10 +164,11 @@ def attack(name: str, kind: str, stops: str, run: Callable[[Target], object]) ->
 
 
 INET, UNIX, STREAM = socket.AF_INET, socket.AF_UNIX, socket.SOCK_STREAM
+ABSTRACT = "network landlock_scope seccomp"
 INSPECTION = "uid landlock+capabilities dumpable+capabilities"
 
 ATTACKS = [
-    attack("read the worker's environment", "credentials", INSPECTION, lambda t: Path(f"/proc/{t.parent}/environ").read_bytes()),
+    attack("read the worker's environment", "credentials", INSPECTION, lambda t: read_environment(t.parent)),
     attack("read the worker's memory by /proc", "memory", INSPECTION, lambda t: read_memory(t.parent)),
     attack("read the worker's memory by process_vm_readv", "memory", f"{INSPECTION} seccomp", read_across),
     attack("trace the worker", "memory", f"{INSPECTION} seccomp", trace),
@@ -179,7 +183,7 @@ ATTACKS = [
     attack("send by UDP", "network", "network seccomp", send_udp),
     attack("connect to a Unix socket", "network", "seccomp", lambda t: connect(UNIX, STREAM, t.unix)),
     attack("send to a Unix socket from a socket pair", "network", "seccomp", send_by_pair),
-    attack("connect to an abstract socket", "network", "network landlock_scope seccomp", lambda t: connect(UNIX, STREAM, t.abstract)),
+    attack("connect to an abstract socket", "network", ABSTRACT, lambda t: connect(UNIX, STREAM, t.abstract)),
     attack("open a netlink socket", "network", "seccomp", open_netlink),
     attack("keep a key in the kernel", "leftovers", "seccomp", keep_key),
     attack("reach a SysV shared memory segment", "leftovers", "network seccomp", keep_segment),
@@ -193,7 +197,7 @@ def attacks_on(secrets: Sequence[Path]) -> list[Attack]:
     """Return the attacks that read these files or list these folders, of the service at hand."""
 
     def reading(path: Path) -> Callable[[Target], object]:
-        return lambda target: os.listdir(path) if path.is_dir() else path.read_bytes()
+        return lambda target: list(path.iterdir()) if path.is_dir() else path.read_bytes()
 
     return [attack(f"read {path.name}", "files", "uid landlock", reading(path)) for path in secrets]
 
@@ -240,11 +244,7 @@ def probe(
 
 def missing(layers: set[str]) -> str:
     """Return the sentence that says what would give more."""
-    wanted = [
-        f"{sandbox.LAYERS.get(layer, 'a reaping supervisor')} ({how})"
-        for layer, how in REMEDIES.items()
-        if layer in layers
-    ]
+    wanted = [f"{LAYERS[layer]} ({how})" for layer, how in REMEDIES.items() if layer in layers]
     return f"Missing: {'; '.join(wanted)}."
 
 
@@ -307,7 +307,7 @@ class Judge:
         self._listen(socket.AF_UNIX, socket.SOCK_DGRAM, Target.datagrams)
         abstract = self._listen(socket.AF_UNIX, socket.SOCK_STREAM, f"\0datarun-selftest-{os.getpid()}")
         for name in Target.unix, Target.datagrams:
-            os.chmod(name, 0o666)
+            Path(name).chmod(0o666)
         neighbour = self._policy("neighbour", 1)
         others = neighbour.scratch / "secret"
         others.write_bytes(SECRET.value)
@@ -369,9 +369,8 @@ class Judge:
         for tried in (*self._attacks, SURVIVAL):
             error = errors[tried.name]
             stopping = set().union(*(layers for layers in tried.stops if layers <= applied))
-            rows.append(
-                Row(tried.name, tried.kind, error is not None, ", ".join(sorted(stopping)), error or "succeeded")
-            )
+            by = ", ".join(sorted(stopping))
+            rows.append(Row(tried.name, tried.kind, error is not None, by, error or "succeeded"))
             if error is None:
                 lacking |= set().union(*tried.stops)
         return {"rows": [asdict(row) for row in rows], "applied": sorted(applied), "missing": sorted(lacking)}
@@ -433,16 +432,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, or the same as JSON."""
     parser = argparse.ArgumentParser(prog="python -m runner.selftest", description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print an object instead of a table")
-    parser.add_argument(
-        "--secret", type=Path, action="append", default=[], help="a file or folder of the service to try"
-    )
+    parser.add_argument("--secret", type=Path, action="append", default=[], help="a path that no fold may read")
     options = parser.parse_args(arguments)
     uid = UID if sandbox.LINUX and os.geteuid() == 0 else None
     if uid is not None:
         sandbox.open_ways(sandbox.readable_paths())
     with tempfile.TemporaryDirectory() as scratch:
-        os.chmod(scratch, 0o711)
-        found = probe(Path(scratch), sandbox.prepare(uid=uid), uid=uid, secrets=options.secret)
+        Path(scratch).chmod(0o711)
+        found = probe(
+            Path(scratch), sandbox.prepare(uid=uid), uid=uid, secrets=[path.resolve() for path in options.secret]
+        )
     print(json.dumps(asdict(found) | {"applied": sorted(found.applied)}) if options.json else table(found))
 
 
