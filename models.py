@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import JSON, DateTime, ForeignKey, Index, LargeBinary, MetaData, String, Text, TypeDecorator
-from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 NAME_LENGTH = 40  # characters of a data set's name
 FILE_NAME_LENGTH = 200  # bytes of a file's name
@@ -209,8 +209,8 @@ class FoldIndices(db.Model):
     databoard_sf_id: Mapped[int] = mapped_column(
         ForeignKey("submission_fold.databoard_sf_id", ondelete="CASCADE"), primary_key=True
     )
-    train_is: Mapped[bytes] = deferred(mapped_column(LargeBinary))
-    test_is: Mapped[bytes] = deferred(mapped_column(LargeBinary))
+    train_is: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    test_is: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
 
 
 class FoldPredictions(db.Model):
@@ -222,5 +222,5 @@ class FoldPredictions(db.Model):
     databoard_sf_id: Mapped[int] = mapped_column(
         ForeignKey("submission_fold.databoard_sf_id", ondelete="CASCADE"), primary_key=True
     )
-    full_train_predictions: Mapped[bytes] = deferred(mapped_column(LargeBinary))
-    test_predictions: Mapped[bytes] = deferred(mapped_column(LargeBinary))
+    full_train_predictions: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    test_predictions: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
