@@ -25,6 +25,7 @@ class Config:
 
     # Where things are
     PORT: int = setting(8000, "port of the web server")
+    WEB_HOST: str = setting("0.0.0.0", "address that the web server listens on; `make run` listens on 127.0.0.1 alone")
     DATARUN_HOME: Path = setting(
         ROOT / "var", "folder of the embedded database and queue, caches and scratch", shown="`var` in the checkout"
     )
@@ -49,6 +50,7 @@ class Config:
     HEARTBEAT_INTERVAL: float = setting(5.0, "between two signs of life of an execution", unit="s")
     DEAD_AFTER: float = setting(25.0, "without a sign of life, an execution is given up and run again", unit="s")
     RECONCILE_INTERVAL: float = setting(5.0, "between two searches for rows without a live job", unit="s")
+    DELIVERY_LIMIT: float = setting(3600.0, "a worker keeps a result while the database is gone", unit="s")
     GRACE_PERIOD: float = setting(20.0, "what a stopping worker grants to the folds that it runs", unit="s")
 
     # Limits of one fold
