@@ -1,0 +1,82 @@
+"""Commands for whoever operates datarun: `flask create-user`, `list-users`, `delete-user` and `first-run`."""
+
+import json
+import secrets
+import sys
+
+import click
+from flask import Blueprint, current_app
+from sqlalchemy import delete, select
+
+from api.auth import password_fault, set_password, stored_hash, user_fault
+from models import User, db
+
+FIRST_USER = "datarun"
+EXAMPLE = "width,species\n" + "".join(f"0.{i % 3},{('setosa', 'virginica')[i % 2]}\n" for i in range(20))
+
+users = Blueprint("users", __name__, cli_group=None)
+
+
+def checked_username(context: click.Context, parameter: click.Parameter, username: str) -> str:
+    if fault := user_fault(username):
+        raise click.BadParameter(fault)
+    return username
+
+
+@users.cli.command("create-user")
+@click.argument("username", callback=checked_username)
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking for it.")
+def create_user(username: str, password_stdin: bool) -> None:
+    """Create USERNAME, or give it another password."""
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    if fault := password_fault(password):
+        raise click.ClickException(fault)
+    existed = stored_hash(username) is not None
+    set_password(username, password)
+    click.echo(f"User {username} {'has a new password' if existed else 'created'}.")
+
+
+@users.cli.command("list-users")
+def list_users() -> None:
+    """Print the users' names, one a line."""
+    for username in db.session.scalars(select(User.username).order_by(User.username)):
+        click.echo(username)
+
+
+@users.cli.command("delete-user")
+@click.argument("username")
+def delete_user(username: str) -> None:
+    """Delete USERNAME, who is refused from the next request on. What was posted stays."""
+    deleted = db.session.execute(delete(User).where(User.username == username)).rowcount
+    db.session.commit()
+    if not deleted:
+        raise click.ClickException(f"There is no user {username}.")
+    click.echo(f"User {username} deleted.")
+
+
+@users.cli.command("first-run")
+def first_run() -> None:
+    """Where there is no user, make one with a random password, shown once; say how to begin."""
+    address = f"http://127.0.0.1:{current_app.config['PORT']}"
+    known = db.session.scalars(select(User.username).order_by(User.username)).all()
+    click.echo(f"\ndatarun answers at {address} (its documentation: {address}/docs/)")
+    if known:
+        click.echo(
+            f"Users: {', '.join(known)}. Passwords are not shown again; to make another user, or a new password:"
+        )
+        click.echo("    .venv/bin/flask create-user NAME\n")
+        return
+    username = current_app.config["DATARUN_USERNAME"] or FIRST_USER
+    password = secrets.token_urlsafe(12)
+    set_password(username, password)
+    click.echo(f"User: {username}\nPassword: {password} (shown only now)\n\nTo begin, in another terminal:\n")
+    data = {"name": "flowers", "target_column": "species", "workflow_elements": "classifier"}
+    data["files"] = {"flowers.csv": EXAMPLE}
+    curl = f"curl -u {username}:{password} {address}/runapp/rawdata/"
+    header = "-H 'Content-Type: application/json'"
+    click.echo(f"{curl} {header} -d '{json.dumps(data)}'")
+    click.echo(f"{curl}split/ {header} -d '{json.dumps({'raw_data_id': 1, 'held_out_test': 0.2})}'")
+    click.echo(f"{curl}\n")
