@@ -97,6 +97,16 @@ def ensure(home: Path) -> Path:
     return path
 
 
+def stop(home: Path) -> None:
+    """End the server of `home`, if there is one; return when its keeper ends too."""
+    folder = home.resolve() / "queue"
+    if folder.exists():
+        with contextlib.suppress(redis.RedisError, OSError), _client(socket_path(home)) as client:
+            client.shutdown()
+        with _locked(folder / "keeper.lock"):
+            pass
+
+
 def _run_keeper(folder: Path, path: Path) -> None:
     """Start a keeper and return when its server answers; it inherits nothing, neither environment nor terminal."""
     with open(folder / "server.log", "ab") as log:
