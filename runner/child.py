@@ -1,8 +1,8 @@
 """What runs in a task's own process, between the fork and the end.
 
 It tells the slot how far it is by marks, one JSON object a line: {"mark": "started", "layers": [...]}, {"mark": PHASE,
-...} when a phase is over, {"failed": KIND, "detail": ...}. After each it waits for a byte: while it sleeps, the kernel's
-account of its CPU time is exact. Nobody trusts the marks: a submission's code runs here.
+...} when a phase is over, {"failed": KIND, "detail": ...}. After each it waits for a byte: while it sleeps, the
+kernel's account of its CPU time is exact. Nobody trusts the marks: a submission's code runs here.
 """
 
 import json
@@ -46,7 +46,7 @@ def run(work: Callable[[Mark], None], mark: Mark, folder: Path) -> None:
         work(mark)
         _flush()
         mark(mark="done")
-    except BaseException as error:  # noqa: BLE001 a submission may raise anything, SystemExit and KeyboardInterrupt included
+    except BaseException as error:  # a submission may raise anything, SystemExit and KeyboardInterrupt included
         _report(error, mark, folder)
     finally:
         os._exit(0)  # no atexit hook, no thread of a submission holds us up
@@ -59,7 +59,7 @@ def _report(error: BaseException, mark: Mark, folder: Path) -> None:
             _print_traceback(error, folder)
         _flush()
         mark(failed=kind, detail=detail[:DETAIL_LENGTH])
-    except BaseException:  # noqa: BLE001 an exception that cannot even be printed
+    except BaseException:  # an exception that cannot even be printed
         _flush()
         mark(failed="exception", detail=type(error).__name__)
 

@@ -52,9 +52,19 @@ class Zygote:
     scratch : folder for the files of running tasks; its own, and on a disk with room for them.
     threads : of BLAS, OpenMP and joblib, in each fold.
     environ : the environment from which the numeric libraries' own settings are taken.
+    first_uid : as root, slot n runs submissions under the user and group `first_uid + n`.
+    layers : the restrictions to apply, by their names in `sandbox.LAYERS`; None: all that the system allows.
     """
 
-    def __init__(self, python: str, scratch: Path, threads: int = 1, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        python: str,
+        scratch: Path,
+        threads: int = 1,
+        environ: Mapping[str, str] | None = None,
+        first_uid: int = 64100,
+        layers: Sequence[str] | None = None,
+    ) -> None:
         self._python = python
         self._scratch = scratch.resolve()
         self._environ = {
@@ -62,6 +72,11 @@ class Zygote:
             **dict.fromkeys(THREAD_COUNTS, str(threads)),
             **ALWAYS,
         }
+        self._settings = {"scratch": str(self._scratch), "environ": self._environ}
+        if os.getuid() == 0:
+            self._settings["first_uid"] = first_uid
+        if layers is not None:
+            self._settings["layers"] = list(layers)
 
     def start(self) -> None:
         """Start the process and wait until it has imported what it needs.
@@ -69,6 +84,7 @@ class Zygote:
         Raises RuntimeError where the interpreter lacks something; its own words are on standard error.
         """
         self._scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch.chmod(0o711)  # slots' users pass through it
         root = Path(__file__).parents[1]
         self._control, theirs = socket.socketpair()
         with theirs:
@@ -81,7 +97,7 @@ class Zygote:
                 start_new_session=True,
             )
         try:
-            wire.send(self._control, {"scratch": str(self._scratch), "environ": self._environ})
+            wire.send(self._control, self._settings)
             wire.receive(self._control)
         except (EOFError, ConnectionError):
             raise RuntimeError(
@@ -173,10 +189,11 @@ def _fold_message(task: FoldTask) -> tuple[str, dict[str, Any], Sequence[BinaryI
     np.save(y, task.y, allow_pickle=False)
     for file in (train_is, y):
         file.seek(0)
-    files = [task.X_train.open("rb"), task.X_test.open("rb"), train_is, y]
+    submission = sorted(task.submission.iterdir())
+    files = [*(path.open("rb") for path in (*submission, task.X_train, task.X_test)), train_is, y]
     job = {
         "workflow_elements": task.workflow_elements,
-        "submission": str(task.submission),
+        "submission": [path.name for path in submission],
         "classes": task.classes,
         "limits": asdict(task.limits),
     }
@@ -215,7 +232,7 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
         cause,
         f"{log}{'' if not log or log.endswith(chr(10)) else chr(10)}{sentence}",
         Measures.of(_usages(content["usages"])),
-        "none",
+        content["isolation"],
         *(predictions if cause is None else (None, None)),
     )
 

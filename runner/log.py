@@ -27,11 +27,8 @@ class Log:
         """Return what is kept as text: UTF-8, without NUL (no database text holds one), paths shortened."""
         tail = self._tail[-self._half :]
         missing = self.size - len(self._head) - len(tail)
-        gap = f"\n[... {missing} bytes left out ...]\n" if missing else ""
-        if missing:
-            text = _decode(self._head) + gap + _decode(tail)
-        else:
-            text = _decode(self._head + tail)
+        gap = f"\n[... {missing} bytes left out ...]\n"
+        text = _decode(self._head) + gap + _decode(tail) if missing else _decode(self._head + tail)
         for long, short in self._replace.items():
             text = text.replace(long, short)
         return text

@@ -5,6 +5,7 @@ leaves no process and no file of a task behind. It goes when its worker does.
 """
 
 import json
+import math
 import os
 import select
 import shutil
@@ -18,11 +19,11 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from . import child, tree, wire
+from . import child, sandbox, tree, wire
 from .log import Log
 from .task import End, Limits, Usage
 
@@ -39,10 +40,24 @@ STATES = {"train": "TRAINED", "validation": "VALIDATED"}
 
 @dataclass(frozen=True)
 class Settings:
-    """What all slots of a zygote share."""
+    """What all slots of a zygote share.
+
+    scratch : the folder of all running tasks.
+    environ : the environment of a task's processes.
+    first_uid : slot 0's own user, the other slots' follow; None where we are not root.
+    layers : the restrictions to apply; fewer emulate a platform that lacks some.
+    began : when the zygote did, by time.time().
+    """
 
     scratch: Path
-    environ: dict[str, str]  # of a task's processes
+    environ: dict[str, str]
+    first_uid: int | None = None
+    layers: Sequence[str] = tuple(sandbox.LAYERS)
+    began: float = field(default_factory=time.time)
+
+    def uid(self, number: int) -> int | None:
+        """Return the user of a slot's tasks, None for our own."""
+        return None if self.first_uid is None else self.first_uid + number
 
 
 def main(control: socket.socket, number: int, settings: Settings) -> NoReturn:
@@ -61,6 +76,8 @@ def main(control: socket.socket, number: int, settings: Settings) -> NoReturn:
 def serve(control: socket.socket, number: int, settings: Settings) -> None:
     """Run tasks until the worker at the other end of `control` is gone."""
     home = settings.scratch / f"slot-{number}"
+    uid = settings.uid(number)
+    prepared = sandbox.prepare(uid=uid, protected=[os.getpid(), os.getppid()])
     while True:
         try:
             message, files = wire.receive(control)
@@ -70,9 +87,8 @@ def serve(control: socket.socket, number: int, settings: Settings) -> None:
         if "stop" in message:  # it crossed the end of its task
             continue
         wipe(home)
-        home.mkdir(mode=0o711, parents=True)
         try:
-            Task(message, files, control, home, settings).run()
+            Task(message, files, control, home, uid, prepared, settings).run()
         finally:
             for fd in files:
                 os.close(fd)
@@ -83,11 +99,22 @@ class Task:
     """One task under way."""
 
     def __init__(
-        self, message: dict[str, Any], files: Sequence[int], control: socket.socket, home: Path, settings: Settings
+        self,
+        message: dict[str, Any],
+        files: Sequence[int],
+        control: socket.socket,
+        home: Path,
+        uid: int | None,
+        prepared: sandbox.Prepared,
+        settings: Settings,
     ) -> None:
         [(self._kind, self._job)] = message.items()
-        self._files = files
+        names = self._job.get("submission", [])
+        self._submission = dict(zip(names, files, strict=False))
+        self._files = files[len(names) :]
         self._control = control
+        self._uid = uid
+        self._prepared = prepared
         self._settings = settings
         self._limits = Limits(**self._job["limits"])
         self._phases = FOLD_PHASES if self._kind == "fold" else SPLIT_PHASES
@@ -105,7 +132,7 @@ class Task:
         self._done: dict[str, Usage] = {}  # phases that are over
         self._facts: dict[str, Any] = {}  # what the marks say of the result
         self._claim: End | None = None  # the child's own account of its end
-        self._size = 0  # bytes of the task's files, when last looked at
+        self._allowance = math.inf  # bytes, known when the child has started
 
     @property
     def _phase(self) -> str:
@@ -113,19 +140,16 @@ class Task:
 
     def run(self) -> None:
         """Run the task to its end and tell the worker."""
-        self._folder.mkdir()
-        (self._home / "tmp").mkdir()
-        if self._kind == "fold":
-            for file in Path(self._job["submission"]).iterdir():
-                shutil.copyfile(file, self._folder / file.name)
+        make_folders(self._home, self._submission, self._uid)
         end = self._supervise()
+        self._clean()
         self._control.setblocking(True)
         finished = {
             "end": asdict(end),
             "log": self._log.text(),
             "usages": {phase: asdict(usage) for phase, usage in self._done.items()},
             "facts": self._facts,
-            "layers": self._layers,
+            "isolation": sandbox.level(self._layers),
         }
         self._control.sendall(self._outbox)
         files = [self._result, *self._outputs]
@@ -134,11 +158,19 @@ class Task:
         for file in files:
             file.close()
 
+    def _clean(self) -> None:
+        """Remove all files that the task left, its own folder and elsewhere."""
+        wipe(self._home)
+        if "uid" in self._layers:
+            sandbox.sweep_user(self._uid)
+
     def _supervise(self) -> End:
         log, log_end = os.pipe()
         marks, marks_end = socket.socketpair()
         self._start = self._since = time.monotonic()
         self._cpu_start = self._cpu_since = tree.cpu_time(os.getpid())
+        self._slot = os.getpid()
+        self._mapped = sum(os.fstat(fd).st_size for fd in self._files)
         self._pid = os.fork()
         if self._pid == 0:
             self._become_child(log_end, marks_end.fileno())
@@ -164,14 +196,31 @@ class Task:
         try:
             keep = {marks, self._result.fileno(), *self._files, *(file.fileno() for file in self._outputs)}
             enter_child(log, keep, self._home, self._settings.environ)
+            layers = sandbox.restrict(self._policy(), self._prepared)
             os.chdir(self._folder)
             mark = child.mark_on(marks)
-            mark(mark="started", layers=[])
-        except BaseException as error:  # noqa: BLE001 reported by the exit status: this process must not go on as a second slot
+            mark(mark="started", layers=sorted(layers))
+        except BaseException as error:  # said by the exit status: this process must not go on as a second slot
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
             os._exit(70)
         child.run(self._work(), mark, self._folder)
         os._exit(70)
+
+    def _policy(self) -> sandbox.Policy:
+        limits = self._limits
+        return sandbox.Policy(
+            scratch=self._home,
+            uid=self._uid,
+            parent=self._slot,
+            limits=sandbox.ProcessLimits(
+                cpu=None if math.isinf(limits.cpu_time) else limits.cpu_time,
+                memory=tree.data_size() + self._mapped + limits.memory,
+                processes=limits.processes,
+                file_size=max(limits.disk, limits.predictions),
+                shared_memory=limits.memory // 4,
+            ),
+            layers=self._settings.layers,
+        )
 
     def _work(self) -> Callable[[child.Mark], None]:
         files = list(self._files)
@@ -213,6 +262,8 @@ class Task:
                 next_look = now + WATCH_INTERVAL
                 if self._too_much_memory():
                     return self._end("memory_limit", self._limits.memory)
+                if tree.cpu_time(self._slot) - self._cpu_start > self._limits.cpu_time:
+                    return self._end("cpu_limit", self._limits.cpu_time)
             if now >= next_disk:
                 next_disk = now + DISK_INTERVAL
                 if folder_size(self._home, self._limits.disk) > self._limits.disk:
@@ -254,10 +305,10 @@ class Task:
         return sample
 
     def _too_much_memory(self) -> bool:
-        if self._sample_memory() <= self._limits.memory:
+        if self._sample_memory() <= self._allowance:
             return False
         exact = tree.proportional_memory(os.getpid())
-        return exact is None or exact > self._limits.memory
+        return exact is None or exact > self._allowance
 
     # Reading what the child writes, telling the worker
 
@@ -294,6 +345,7 @@ class Task:
         elif mark["mark"] == "started" and not self._layers:
             self._layers = [str(layer) for layer in mark["layers"]]
             self._close_phase()
+            self._allowance = self._sample_memory() + self._mapped + self._limits.memory
         elif mark["mark"] == "done" and len(self._done) == len(self._phases):
             self._claim = self._end("done")
         elif mark["mark"] == self._phase and len(self._done) < len(self._phases):
@@ -362,6 +414,21 @@ def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
     sys.argv = [""]
     sys.modules["__main__"] = type(sys)("__main__")  # else loky's workers would import the zygote as their main module
+
+
+def make_folders(home: Path, submission: dict[str, int], uid: int | None) -> None:
+    """Make a task's own folder, with copies of the submission's files (open, by name), and give it to its user."""
+    folder = home / child.PACKAGE
+    made = [home, folder, home / "tmp"]
+    for path in made:
+        path.mkdir(mode=0o700)
+    for name, fd in submission.items():
+        made.append(folder / name)
+        with open(fd, "rb", closefd=False) as source, made[-1].open("xb") as copy:
+            shutil.copyfileobj(source, copy)
+    if uid is not None:
+        for path in made:
+            os.chown(path, uid, uid)
 
 
 def folder_size(folder: Path, enough: int) -> int:

@@ -1,5 +1,6 @@
 """What the runner is asked to do, and every way in which that can end. Failure of a submission is a value here."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,12 +33,13 @@ class Limits:
     """What a task may use; at each limit its processes are killed."""
 
     wall_time: float  # s
-    memory: int  # bytes, of all processes together
+    memory: int  # bytes, of all processes together, on top of the libraries and features that each fold starts with
     processes: int  # and threads
     log: int  # bytes printed
     log_kept: int  # bytes of that, head and tail
     disk: int  # bytes in files
     predictions: int  # bytes
+    cpu_time: float = math.inf  # s, of all processes together
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ The slot is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): whatever a tas
 fork, setsid or otherwise, becomes a child of the slot. So the tree below the slot is the task.
 """
 
-import ctypes
 import os
 import resource
 import signal
@@ -14,16 +13,17 @@ from contextlib import suppress
 
 import psutil
 
+from .sandbox.system import PR_SET_CHILD_SUBREAPER, prctl
+
 LINUX = os.path.isdir("/proc/self/task")
 PAGE = resource.getpagesize()
 TICK = os.sysconf("SC_CLK_TCK")
-PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 def become_subreaper() -> None:
     """Adopt what descendants of this process leave behind (Linux; elsewhere init adopts it)."""
-    if LINUX:
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with suppress(OSError, AttributeError):
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def descendants(root: int, spare: Container[int] = ()) -> Iterator[int]:
@@ -124,8 +124,17 @@ def proportional_memory(root: int) -> int | None:
 
 def peak_memory(pid: int) -> int:
     """Return the most resident bytes that a process has had so far; 0 where unknown."""
-    with suppress(OSError), open(f"/proc/{pid}/status") as file:
+    return _status(pid, "VmHWM:")
+
+
+def data_size() -> int:
+    """Return this process's private writable memory in bytes, what RLIMIT_DATA counts; 0 where unknown."""
+    return _status(os.getpid(), "VmData:")
+
+
+def _status(pid: int, field: str) -> int:
+    with suppress(OSError), open(f"/proc/{pid}/status") as file:  # proc_pid_status(5)
         for line in file:
-            if line.startswith("VmHWM:"):
+            if line.startswith(field):
                 return int(line.split()[1]) * 1024
     return 0

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 HEADER = struct.Struct("!I")
-MAX_FILES = 128  # of one message
+MAX_FILES = 253  # of one message: SCM_MAX_FD, unix(7)
 
 
 def pack(message: dict[str, Any]) -> bytes:

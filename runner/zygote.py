@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from . import slot, tree, wire
+from . import sandbox, slot, tree, wire
 
 # What submissions import most: a fold's first use would cost it tens of milliseconds.
 PRELOADED = (
@@ -67,7 +67,10 @@ def main(control: socket.socket) -> None:
     gc.freeze()  # the pages of what is imported stay shared: gc's writes would copy them in each child
     for sig in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sig, signal.SIG_IGN)  # it ends when its worker does
-    shared = slot.Settings(Path(settings["scratch"]), settings["environ"])
+    sandbox.protect()
+    shared = slot.Settings(Path(settings.pop("scratch")), **settings)
+    if shared.first_uid is not None:
+        sandbox.open_ways(sandbox.readable_paths(), [shared.scratch])
     wire.send(control, {"ready": True})
     slots: set[int] = set()
     while True:

@@ -5,7 +5,9 @@ import io
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,9 @@ from sklearn import datasets
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 from threadpoolctl import threadpool_limits
 
-from runner import Finished, FoldOutcome, FoldTask, Limits, Log, Progress, Slot, SlotLost, SplitTask, Zygote
+from runner import (
+    Event, Finished, FoldOutcome, FoldTask, Limits, Log, Progress, Slot, SlotLost, SplitOutcome, SplitTask, Zygote,
+)  # fmt: skip
 
 SUBMISSIONS = Path(__file__).parent / "submissions"
 LIMITS = Limits(
@@ -24,17 +28,17 @@ LIMITS = Limits(
 )  # fmt: skip
 
 
-def with_limits(**changes):
+def with_limits(**changes: float) -> Limits:
     return Limits(**{**vars(LIMITS), **changes})
 
 
 @pytest.fixture(scope="module")
-def scratch(tmp_path_factory):
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scratch")
 
 
 @pytest.fixture(scope="module")
-def zygote(scratch):
+def zygote(scratch: Path) -> Iterator[Zygote]:
     zygote = Zygote(sys.executable, scratch, environ=os.environ)
     zygote.start()
     yield zygote
@@ -42,13 +46,13 @@ def zygote(scratch):
 
 
 @pytest.fixture(scope="module")
-def slot(zygote):
+def slot(zygote: Zygote) -> Iterator[Slot]:
     slot = Slot(zygote.new_slot(0))
     yield slot
     slot.close()
 
 
-def run(slot, task):
+def run(slot: Slot, task: FoldTask | SplitTask) -> tuple[FoldOutcome | SplitOutcome, list[Event]]:
     """Run a task; return its outcome and the events before it."""
     slot.start(task)
     events = []
@@ -61,7 +65,9 @@ def run(slot, task):
 class Data:
     """A data set, split by the runner, with its features where a worker would keep them."""
 
-    def __init__(self, slot, folder, frame, workflow_elements, target_column="target"):
+    def __init__(
+        self, slot: Slot, folder: Path, frame: pd.DataFrame, workflow_elements: list[str], target_column: str = "target"
+    ) -> None:
         self.frame, self.workflow_elements, self.target_column = frame, workflow_elements, target_column
         csv = io.BytesIO(frame.to_csv(index=False).encode())
         with (folder / "posted.csv").open("w+b") as file:
@@ -75,7 +81,7 @@ class Data:
         self.X_test.write_bytes(self.split.X_test.read())
         self.csv = csv
 
-    def task(self, submission, train_is, limits=LIMITS):
+    def task(self, submission: str, train_is: np.ndarray, limits: Limits = LIMITS) -> FoldTask:
         return FoldTask(
             "fold 1", self.workflow_elements, SUBMISSIONS / submission, self.X_train, self.X_test, self.split.n_train,
             self.split.n_test, train_is, self.split.y_train[train_is], self.split.classes, limits,
@@ -83,27 +89,29 @@ class Data:
 
 
 @pytest.fixture(scope="module")
-def iris(slot, tmp_path_factory):
+def iris(slot: Slot, tmp_path_factory: pytest.TempPathFactory) -> Data:
     return Data(slot, tmp_path_factory.mktemp("iris"), datasets.load_iris(as_frame=True).frame, ["classifier"])
 
 
-def with_text_labels():
+def with_text_labels() -> pd.DataFrame:
     bunch = datasets.load_iris(as_frame=True)
     return bunch.frame.assign(target=bunch.target_names[bunch.target])
 
 
-def with_text_features():
+def with_text_features() -> pd.DataFrame:
     words = ["cross", "validation", "fold", "forest", "ridge", "boost"]
     rng = np.random.RandomState(3)
     rows = [(" ".join(rng.choice(words, size=5)), bool(rng.randint(2))) for _ in range(120)]
     return pd.DataFrame(rows, columns=["text", "target"])
 
 
-def of(load):
+def of(load: Callable[..., Any]) -> Callable[[], pd.DataFrame]:
     return lambda: load(as_frame=True).frame
 
 
-def plain_scikit_learn(frame, workflow_elements, submission, train_is):
+def plain_scikit_learn(
+    frame: pd.DataFrame, workflow_elements: list[str], submission: str, train_is: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Do what a fold does with nothing of datarun, and return both predictions."""
     modules = {}
     for name in workflow_elements:
@@ -157,7 +165,9 @@ def plain_scikit_learn(frame, workflow_elements, submission, train_is):
         (of(datasets.load_diabetes), "feature_extractor regressor", "scaled_ridge"),
     ],
 )
-def test_predictions_equal_plain_scikit_learn_to_the_last_bit(slot, tmp_path, load, elements, submission):
+def test_predictions_equal_plain_scikit_learn_to_the_last_bit(
+    slot: Slot, tmp_path: Path, load: Callable[[], pd.DataFrame], elements: str, submission: str
+) -> None:
     data = Data(slot, tmp_path, load(), elements.split())
     train_is = np.random.RandomState(1).choice(data.split.n_train, size=data.split.n_train * 2 // 3)  # a bootstrap
     outcome, _events = run(slot, data.task(submission, train_is))
@@ -169,7 +179,7 @@ def test_predictions_equal_plain_scikit_learn_to_the_last_bit(slot, tmp_path, lo
     np.testing.assert_array_equal(outcome.test_predictions, test_predictions)
 
 
-def test_a_fold_tells_its_states_times_and_memory(slot, iris):
+def test_a_fold_tells_its_states_times_and_memory(slot: Slot, iris: Data) -> None:
     outcome, events = run(slot, iris.task("forest", np.arange(100)))
     assert [event.state for event in events if isinstance(event, Progress)] == ["TRAINED", "VALIDATED"]
     measures = outcome.measures
@@ -180,7 +190,7 @@ def test_a_fold_tells_its_states_times_and_memory(slot, iris):
     assert 30_000 < measures.test_memory < 1_000_000
 
 
-def test_a_class_that_the_fold_lacks_gets_a_column_of_zeros(slot, iris):
+def test_a_class_that_the_fold_lacks_gets_a_column_of_zeros(slot: Slot, iris: Data) -> None:
     without_1 = np.flatnonzero(iris.split.y_train != 1)
     outcome, _events = run(slot, iris.task("forest", without_1))
     assert outcome.test_predictions.shape == (30, 3)
@@ -188,12 +198,12 @@ def test_a_class_that_the_fold_lacks_gets_a_column_of_zeros(slot, iris):
     np.testing.assert_allclose(outcome.test_predictions.sum(axis=1), 1)
 
 
-def test_further_files_of_a_submission_lie_beside_it(slot, iris):
+def test_further_files_of_a_submission_lie_beside_it(slot: Slot, iris: Data) -> None:
     outcome, _events = run(slot, iris.task("imports_sibling", np.arange(100)))
     assert (outcome.state, outcome.log_messages) == ("TESTED", "")
 
 
-def test_text_goes_to_the_log(slot, iris):
+def test_text_goes_to_the_log(slot: Slot, iris: Data) -> None:
     outcome, _events = run(slot, iris.task("prints_and_warns", np.arange(100)))
     assert outcome.state == "TESTED"
     assert outcome.log_messages == (
@@ -246,7 +256,7 @@ BAD = [
     ("stops_itself", "timeout", "Killed after 3 s, the wall-clock limit, while training."),
     ("floods_log", "output", "Killed after 1 MB of output, the limit, while training."),
     ("fills_disk", "output", "Killed at 20 MB of files, the limit, while training."),
-    ("fills_memory", "memory", "Killed at 600 MB of memory, the limit, while training."),
+    ("fills_memory", "memory", "Out of memory while training: the limit is 600 MB."),
     (
         "wrong_shape",
         "bad_predictions",
@@ -276,7 +286,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("submission", "cause", "sentence"), BAD, ids=[row[0] for row in BAD])
-def test_a_bad_submission_ends_with_its_cause(slot, iris, submission, cause, sentence):
+def test_a_bad_submission_ends_with_its_cause(
+    slot: Slot, iris: Data, submission: str, cause: str, sentence: str
+) -> None:
     outcome, _events = run(slot, iris.task(submission, np.arange(90), SMALL))
     assert (outcome.state, outcome.cause) == ("ERROR", cause)
     assert outcome.log_messages.splitlines()[-1] == sentence
@@ -286,13 +298,13 @@ def test_a_bad_submission_ends_with_its_cause(slot, iris, submission, cause, sen
 
 
 @pytest.mark.parametrize("submission", ["predicts_lists_of_ints", "predicts_big_endian", "never_ends_its_thread"])
-def test_an_odd_submission_is_tested(slot, iris, submission):
+def test_an_odd_submission_is_tested(slot: Slot, iris: Data, submission: str) -> None:
     outcome, _events = run(slot, iris.task(submission, np.arange(90), SMALL))
     assert (outcome.state, outcome.log_messages) == ("TESTED", "")
     assert outcome.test_predictions.dtype == np.dtype("<f8")
 
 
-def test_a_traceback_begins_in_the_submission_and_shows_no_path_of_the_machine(slot, iris):
+def test_a_traceback_begins_in_the_submission_and_shows_no_path_of_the_machine(slot: Slot, iris: Data) -> None:
     outcome, _events = run(slot, iris.task("fails_when_fitting", np.arange(90)))
     assert outcome.log_messages == (
         "Traceback (most recent call last):\n"
@@ -303,20 +315,20 @@ def test_a_traceback_begins_in_the_submission_and_shows_no_path_of_the_machine(s
     )
 
 
-def test_daemons_of_a_fold_are_dead_when_it_ends(slot, iris):
+def test_daemons_of_a_fold_are_dead_when_it_ends(slot: Slot, iris: Data) -> None:
     outcome, _events = run(slot, iris.task("leaves_daemons_behind", np.arange(90)))
     assert outcome.state == "TESTED"
     assert [process.children() for process in slot_processes()] == [[]]
 
 
-def slot_processes():
+def slot_processes() -> set[psutil.Process]:
     """Return the processes of all slots: the children of the zygote."""
     zygotes = [child for child in psutil.Process().children() if "runner.zygote" in child.cmdline()]
     return {slot for zygote in zygotes for slot in zygote.children()}
 
 
 @pytest.fixture
-def second_slot(zygote):
+def second_slot(zygote: Zygote) -> Iterator[tuple[Slot, psutil.Process]]:
     """A slot of the test's own, and its process."""
     others = slot_processes()
     slot = Slot(zygote.new_slot(1))
@@ -327,7 +339,7 @@ def second_slot(zygote):
     slot.close()
 
 
-def test_the_next_fold_is_right_after_a_bad_one_and_scratch_is_empty(slot, iris, scratch):
+def test_the_next_fold_is_right_after_a_bad_one_and_scratch_is_empty(slot: Slot, iris: Data, scratch: Path) -> None:
     first, _events = run(slot, iris.task("forest", np.arange(90)))
     run(slot, iris.task("fills_disk", np.arange(90), SMALL))
     second, _events = run(slot, iris.task("forest", np.arange(90)))
@@ -335,7 +347,7 @@ def test_the_next_fold_is_right_after_a_bad_one_and_scratch_is_empty(slot, iris,
     assert list(scratch.iterdir()) == []
 
 
-def test_a_running_fold_can_be_stopped(slot, iris):
+def test_a_running_fold_can_be_stopped(slot: Slot, iris: Data) -> None:
     slot.start(iris.task("sleeps_past_limit", np.arange(90)))
     slot.stop("cancelled")
     event = slot.receive(timeout=60)
@@ -344,14 +356,16 @@ def test_a_running_fold_can_be_stopped(slot, iris):
     assert [process.children() for process in slot_processes()] == [[]]
 
 
-def start_flood(slot, iris):
+def start_flood(slot: Slot, iris: Data) -> None:
     """Start a fold that never ends, and return once it runs."""
     slot.start(iris.task("floods_log", np.arange(90), with_limits(log=10**12)))
     while not isinstance(slot.receive(timeout=60), Log):
         pass
 
 
-def test_a_slot_that_is_killed_is_lost_and_its_fold_dies_with_it(second_slot, iris):
+def test_a_slot_that_is_killed_is_lost_and_its_fold_dies_with_it(
+    second_slot: tuple[Slot, psutil.Process], iris: Data
+) -> None:
     slot, process = second_slot
     start_flood(slot, iris)
     [child] = process.children()
@@ -362,7 +376,7 @@ def test_a_slot_that_is_killed_is_lost_and_its_fold_dies_with_it(second_slot, ir
     child.wait(timeout=10)
 
 
-def test_a_fold_dies_with_its_worker(second_slot, iris):
+def test_a_fold_dies_with_its_worker(second_slot: tuple[Slot, psutil.Process], iris: Data) -> None:
     slot, process = second_slot
     start_flood(slot, iris)
     processes = [process, *process.children()]
@@ -371,12 +385,12 @@ def test_a_fold_dies_with_its_worker(second_slot, iris):
     assert alive == []
 
 
-def test_an_interpreter_without_the_packages_is_refused(tmp_path):
+def test_an_interpreter_without_the_packages_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="cannot run submissions"):
         Zygote("/bin/false", tmp_path).start()
 
 
-def test_a_split_follows_train_test_split(slot, tmp_path):
+def test_a_split_follows_train_test_split(slot: Slot, tmp_path: Path) -> None:
     data = Data(slot, tmp_path, datasets.load_iris(as_frame=True).frame, ["classifier"])
     train, test = train_test_split(np.arange(150), test_size=0.2, random_state=42)
     np.testing.assert_array_equal(data.split.split_is, np.concatenate([train, test]))
@@ -397,7 +411,7 @@ def test_a_split_follows_train_test_split(slot, tmp_path):
         ),
     ],
 )
-def test_a_csv_that_cannot_be_split_is_a_data_error(slot, tmp_path, csv, sentence):
+def test_a_csv_that_cannot_be_split_is_a_data_error(slot: Slot, tmp_path: Path, csv: bytes, sentence: str) -> None:
     with (tmp_path / "data.csv").open("w+b") as file:
         file.write(csv)
         file.seek(0)
@@ -406,7 +420,7 @@ def test_a_csv_that_cannot_be_split_is_a_data_error(slot, tmp_path, csv, sentenc
     assert outcome.log_messages.endswith(sentence)
 
 
-def test_an_outcome_of_a_fold_is_complete(slot, iris):
+def test_an_outcome_of_a_fold_is_complete(slot: Slot, iris: Data) -> None:
     outcome, _events = run(slot, iris.task("forest", np.arange(90)))
     assert isinstance(outcome, FoldOutcome)
     assert outcome.full_train_predictions.shape == (120, 3)
