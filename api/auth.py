@@ -12,7 +12,7 @@ from threading import Lock
 
 from flask import Flask, current_app, request
 from flask_httpauth import HTTPBasicAuth
-from sqlalchemy import inspect, insert, select, update
+from sqlalchemy import insert, inspect, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from werkzeug.security import check_password_hash, generate_password_hash
 

@@ -187,6 +187,7 @@ def service(home: Path, **settings: str) -> Iterator[Service]:
             "HOME": str(home),
             "PYTHONUNBUFFERED": "1",
             "PORT": str(port),
+            "WEB_HOST": "127.0.0.1",
             "DATARUN_HOME": str(home),
             "DATARUN_USERNAME": USERNAME,
             "DATARUN_PASSWORD": PASSWORD,
