@@ -109,7 +109,7 @@ def stop(home: Path) -> None:
 
 def _run_keeper(folder: Path, path: Path) -> None:
     """Start a keeper and return when its server answers; it inherits nothing, neither environment nor terminal."""
-    with open(folder / "server.log", "ab") as log:
+    with (folder / "server.log").open("ab") as log:
         subprocess.run(
             [sys.executable, __file__, str(folder), str(path)],
             **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "cwd": folder, "env": {}},
@@ -123,7 +123,7 @@ def _run_keeper(folder: Path, path: Path) -> None:
 def _locked(path: Path, timeout: float = START_TIMEOUT) -> Iterator[None]:
     """Hold the file's lock, which the kernel frees with its process. Raises TimeoutError."""
     deadline = time.monotonic() + timeout
-    with open(path, "wb") as file:
+    with path.open("wb") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

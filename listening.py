@@ -1,0 +1,146 @@
+"""A worker's side of the queues: an RQ worker that takes jobs, is seen by others, and stops without losing any.
+
+Its signal handlers raise nothing: RQ's own lose a job that has just left its queue, and `perform_job` swallows what
+they raise while a job runs (rq/worker/base.py, `except:`). They set a flag and wake whoever waits.
+"""
+
+import logging
+import math
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import redis
+from rq import SimpleWorker
+from rq.exceptions import DequeueTimeout
+from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
+
+import jobs
+from config import Config
+
+log = logging.getLogger(__name__)
+
+BLOCKING = 1  # seconds that a worker blocks on its queues
+RQ_MARGIN = 15  # seconds; RQ blocks for that much less than a worker's time to live (rq/worker/base.py)
+MAINTENANCE_INTERVAL = 60  # seconds between two looks at RQ's registries of started and failed jobs
+LONGEST_PAUSE = 2.0  # seconds between two attempts to reach a queue server that is gone
+
+
+class Listener(SimpleWorker):
+    """Takes jobs from the queues, in their order, and calls our function of that name in this process."""
+
+    log_result_lifespan = False
+    log_job_description = False
+
+    def __init__(
+        self, queues: Sequence[str], config: Config, functions: Mapping[str, Callable[[int, str], None]]
+    ) -> None:
+        self._grace_period = config.GRACE_PERIOD
+        self._dead_after = math.ceil(config.DEAD_AFTER)
+        self._parent = os.getppid()
+        self.stop_at = math.inf  # time.monotonic() at which what still runs is given back
+        self.job_stopped = False  # by RQ's stop command
+        self.wakes, self._waker = os.pipe()  # readable when there is news
+        os.set_blocking(self._waker, False)
+        signal.signal(signal.SIGTERM, self.request_stop)
+        jobs.Job.functions = dict(functions)
+        patient = jobs.connection(config, patient=True)
+        self._impatient = jobs.connection(config)
+        super().__init__(
+            [jobs.queue(name, patient) for name in queues],
+            name=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}",
+            connection=patient,
+            worker_ttl=BLOCKING + RQ_MARGIN,
+            job_monitoring_interval=math.ceil(config.HEARTBEAT_INTERVAL),
+            maintenance_interval=MAINTENANCE_INTERVAL,
+            job_class=jobs.Job,
+            serializer=JSONSerializer,
+        )
+
+    # ---- stopping
+
+    def _install_signal_handlers(self) -> None:
+        """Ours are there since before the first connection."""
+
+    def request_stop(self, _signum: int = 0, _frame: object = None) -> None:
+        """Take no further job; what runs has GRACE_PERIOD from now on."""
+        self._stop_requested = True
+        self.stop_at = min(self.stop_at, time.monotonic() + self._grace_period)
+        self._wake()
+
+    @property
+    def stopping(self) -> bool:
+        if not self._stop_requested and os.getppid() != self._parent:
+            self.request_stop()  # the main process was killed
+        return self._stop_requested
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGTERM) -> None:
+        """Note that the present job is to be stopped: RQ calls this from its thread that listens to commands."""
+        self.job_stopped = True
+        self._wake()
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):
+            os.write(self._waker, b".")
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep until there is news."""
+        if select.select([self.wakes], [], [], max(seconds, 0.0))[0]:
+            os.read(self.wakes, 4096)
+
+    # ---- taking jobs
+
+    def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
+        """Wait for a job; None when asked to stop. RQ's own waits a minute between two attempts to connect."""
+        pause = 0.1
+        while not self.stopping:
+            try:
+                return self._dequeue(timeout)
+            except DequeueTimeout:
+                pause = 0.1
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                log.warning("no queue server: %s", error)
+                self.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+        return None
+
+    def _dequeue(self, timeout: int | None) -> Any:
+        if not self.connection.exists(self.key):  # the queue server has lost its data
+            self.register_birth()
+        self.set_state(WorkerStatus.IDLE)
+        self.heartbeat()
+        if self.should_run_maintenance_tasks:
+            self.run_maintenance_tasks()
+        self.job_stopped = False
+        return self.queue_class.dequeue_any(
+            self.queues, timeout, connection=self.connection, job_class=jobs.Job, serializer=JSONSerializer
+        )
+
+    # ---- being seen
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Let Redis forget this worker DEAD_AFTER its last sign of life."""
+        super().heartbeat(self._dead_after, pipeline)
+
+    def get_heartbeat_ttl(self, job: jobs.Job, working_time: float = 0.0) -> int:
+        return self._dead_after
+
+    def job_heartbeat(self) -> None:
+        """Say in Redis, for people who look there, that the job runs; a queue server that is gone costs little."""
+        execution = next(iter(self.executions.values()), None)
+        if execution is None:
+            return
+        patient, self.connection = self.connection, self._impatient
+        try:
+            self.maintain_heartbeats(execution.job, execution)
+        except (redis.RedisError, OSError) as error:
+            log.warning("no queue server: %s", error)
+        finally:
+            self.connection = patient

@@ -1,0 +1,154 @@
+"""Finds rows that are not final and have no live job, and enqueues them again: the queue is a cache of the database.
+
+A row is alive while its job is in a queue, or while it changes from one look to the next: an execution writes a new
+`heartbeat_at` every HEARTBEAT_INTERVAL. Only the length of time without a change counts, by this process's own clock:
+no clock of another machine matters, and after an outage the looks, and with them all ages, start anew.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from redis import Redis
+from sqlalchemy import func, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+import jobs
+from config import Config
+from models import Cause, RawData, State, SubmissionFold
+from recording import (
+    OURS,
+    Model,
+    fail_waiting_folds,
+    key_of,
+    lost_note,
+    not_final,
+    now,
+    restarted,
+    session,
+    waiting_folds,
+)  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+UNCLAIMED_FOR = 5.0  # seconds between a commit and its job, or between a job taken from a queue and the claim
+BATCH = 500  # rows of one transaction
+LEASE = "datarun:reconciler"  # one process on all hosts reconciles; two at once would do no harm
+RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
+
+Row = tuple[Model, Any]
+
+
+class Reconciler:
+    """Looks at what is not final, again and again. Needs an app context."""
+
+    def __init__(self, config: Config, redis: Redis, clock: Callable[[], float] = time.monotonic) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._interval = config.RECONCILE_INTERVAL
+        self._max_attempts = config.MAX_ATTEMPTS
+        # a heartbeat may have been written an interval before it was first seen
+        self._claimed_for = max(config.DEAD_AFTER - config.RECONCILE_INTERVAL, 2 * config.HEARTBEAT_INTERVAL)
+        self._me = str(uuid4())
+        self._seen: dict[tuple[Any, ...], float] = {}  # a row as it was seen, and since when
+        self._looked_at = clock()
+
+    def run(self) -> int:
+        """Look once; return how many rows were enqueued or ended. On an error, all ages start anew."""
+        try:
+            if not self._lead():
+                self._seen.clear()
+                return 0
+            return self._look()
+        except BaseException:
+            self._seen.clear()
+            raise
+
+    def release(self) -> None:
+        """Let another process lead."""
+        self._redis.eval(RELEASE, 1, LEASE, self._me)
+
+    def _lead(self) -> bool:
+        milliseconds = int(3000 * self._interval)
+        if self._redis.set(LEASE, self._me, nx=True, px=milliseconds):
+            return True
+        if (self._redis.get(LEASE) or b"").decode() != self._me:
+            return False
+        return bool(self._redis.pexpire(LEASE, milliseconds))
+
+    def _look(self) -> int:
+        at = self._clock()
+        if at - self._looked_at > 3 * self._interval:  # we were stopped, or the machine slept
+            self._seen.clear()
+        self._looked_at = at
+        with session() as opened:
+            rows: list[Row] = [(RawData, row) for row in opened.execute(_waiting_splits())]
+            rows += [(SubmissionFold, row) for row in opened.execute(waiting_folds())]
+        queued = jobs.queued_ids(self._redis)  # after the rows: a row enqueued in between is not missed
+        seen: dict[tuple[Any, ...], float] = {}
+        lost = []
+        for model, row in rows:
+            if row.token is None and row.task_id in queued:
+                continue
+            key = (model, row[0], row.task_id, row.token, row.heartbeat_at)
+            seen[key] = self._seen.get(key, at)
+            if at - seen[key] >= (UNCLAIMED_FOR if row.token is None else self._claimed_for):
+                lost.append((model, row))
+        self._seen = seen
+        return sum(self._repair(lost[start : start + BATCH]) for start in range(0, len(lost), BATCH))
+
+    def _repair(self, rows: list[Row]) -> int:
+        """Enqueue lost rows under a new job's id, or end them after the last attempt; return how many it was."""
+        described = []
+        ended = 0
+        with session() as opened:
+            for model, row in rows:
+                guard = _unchanged(model, row)
+                values: dict[str, Any] = {}
+                if row.token is not None:
+                    note = lost_note(row.attempts, "its worker is gone")
+                    values["log_messages"] = func.coalesce(model.log_messages, "") + note
+                if row.attempts >= self._max_attempts and row.token is not None:
+                    values["log_messages"] += OURS
+                    values |= {"ended_at": now(), "token": None, **_error(model)}
+                    if opened.execute(update(model).where(*guard).values(**values)).rowcount:
+                        ended += 1
+                        log.error("%s: given up after %d attempts", _name(model, row), row.attempts)
+                        if model is RawData:
+                            fail_waiting_folds(opened, row[0], Cause.INFRASTRUCTURE)
+                    continue
+                task_id = str(uuid4())
+                values |= {"task_id": task_id, "token": None, "heartbeat_at": None, **restarted(model)}
+                if opened.execute(update(model).where(*guard).values(**values)).rowcount:
+                    described.append(_job(model, row, task_id))
+                    log.warning("%s: has no live job, enqueued again", _name(model, row))
+        return ended + jobs.enqueue_all(described)
+
+
+def _unchanged(model: Model, row: Any) -> list[ColumnElement[bool]]:
+    """The row is as it was when we looked: two reconcilers, or one and a worker that has just come back, agree."""
+    columns = ("task_id", "token", "heartbeat_at")
+    same = [getattr(model, name).is_not_distinct_from(getattr(row, name)) for name in columns]
+    return [key_of(model) == row[0], not_final(model), *same]
+
+
+def _waiting_splits() -> Any:
+    data = RawData
+    columns = (data.id, data.task_id, data.name, data.token, data.heartbeat_at, data.attempts)
+    return select(*columns).where(not_final(data)).order_by(data.queued_at, data.id)
+
+
+def _job(model: Model, row: Any, task_id: str) -> tuple[str, dict[str, Any]]:
+    if model is RawData:
+        return jobs.split_job(row.id, task_id, row.name)
+    return jobs.fold_job(row.databoard_sf_id, task_id, row.priority, row.databoard_s, row.name)
+
+
+def _error(model: Model) -> dict[str, Any]:
+    return {"split_state": State.ERROR} if model is RawData else {"state": State.ERROR, "cause": Cause.INFRASTRUCTURE}
+
+
+def _name(model: Model, row: Any) -> str:
+    return f"{'split of data set' if model is RawData else 'fold'} {row[0]}"

@@ -1,0 +1,229 @@
+"""What an execution writes to its row. It begins with a claim; each later write needs that claim's token.
+
+So whatever runs twice (an orphan, a job requeued by hand, a replaced row) writes nothing: see `Execution` in models.py.
+All of it needs an app context, and holds no database connection between two writes.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
+
+import jobs
+from models import Cause, FoldPredictions, RawData, State, Submission, SubmissionFold, UTCDateTime, db
+
+log = logging.getLogger(__name__)
+
+Model = type[RawData] | type[SubmissionFold]
+
+UNKNOWN = {
+    "train_time": 0.0,
+    "validation_time": 0.0,
+    "test_time": 0.0,
+    "train_cpu_time": 0.0,
+    "test_cpu_time": 0.0,
+    "train_memory": 0.0,
+    "test_memory": 0.0,
+}
+OURS = "This is a fault of the service: the submission need not change."
+
+
+class now(FunctionElement):
+    """The database's clock, in UTC."""
+
+    type = UTCDateTime()
+    inherit_cache = True
+
+
+@compiles(now)
+def _now(*_: object, **__: object) -> str:
+    return "now()"
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(*_: object, **__: object) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+
+
+@contextmanager
+def session() -> Iterator[Session]:
+    """A transaction of its own, committed at the end, after which no connection to the database is held."""
+    try:
+        with Session(db.engine, expire_on_commit=False) as opened, opened.begin():
+            yield opened
+    finally:
+        db.engine.dispose()
+
+
+def key_of(model: Model) -> ColumnElement[int]:
+    return model.id if model is RawData else model.databoard_sf_id
+
+
+def state_of(model: Model) -> ColumnElement[str | None]:
+    return model.split_state if model is RawData else model.state
+
+
+def not_final(model: Model) -> ColumnElement[bool]:
+    """Rows that an execution may still write to; null is the state of data that nobody asked to split."""
+    return state_of(model).in_([State.TODO, State.TRAINED, State.VALIDATED])
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An execution's hold on its row, from `claim()` on until somebody else claims, replaces or deletes the row."""
+
+    model: Model
+    id: int
+    token: str
+    attempt: int
+    max_attempts: int
+    notes: str  # the log of earlier attempts, each with how it ended
+
+    @property
+    def name(self) -> str:
+        return f"{'split of data set' if self.model is RawData else 'fold'} {self.id}"
+
+    def _row(self) -> list[ColumnElement[bool]]:
+        return [key_of(self.model) == self.id, self.model.token == self.token, not_final(self.model)]
+
+    def _update(self, opened: Session, **values: Any) -> bool:
+        return opened.execute(update(self.model).where(*self._row()).values(**values)).rowcount == 1
+
+    def holds(self) -> bool:
+        """Whether the row is still ours."""
+        with session() as opened:
+            return opened.scalar(select(func.count()).select_from(self.model).where(*self._row())) == 1
+
+    def heartbeat(self, **values: Any) -> bool:
+        """Give a sign of life, with what is new: a state and its times, or the log. False where the row is not ours."""
+        if "log_messages" in values:
+            values["log_messages"] = self.notes + values["log_messages"]
+        with session() as opened:
+            return self._update(opened, heartbeat_at=now(), **values)
+
+    def finish_fold(self, predictions: tuple[bytes, bytes] | None = None, **values: Any) -> bool:
+        """Write the fold's final state, and its packed predictions; False where the row is not ours."""
+        values["log_messages"] = self.notes + values["log_messages"]
+        with session() as opened:
+            if not self._update(opened, ended_at=now(), **values):
+                return False
+            if predictions is not None:
+                opened.execute(delete(FoldPredictions).where(FoldPredictions.databoard_sf_id == self.id))
+                full_train, test = predictions
+                opened.execute(
+                    insert(FoldPredictions).values(
+                        databoard_sf_id=self.id, full_train_predictions=full_train, test_predictions=test
+                    )
+                )
+            return True
+
+    def finish_split(self, log_messages: str, **columns: Any) -> bool:
+        """Write a split that succeeded: `columns` name the contents that it made. False where the row is not ours."""
+        with session() as opened:
+            log_messages = self.notes + log_messages
+            return self._update(opened, split_state=State.DONE, ended_at=now(), log_messages=log_messages, **columns)
+
+    def fail(self, cause: str, log_messages: str) -> bool:
+        """End the row in ERROR, and with a split the folds that wait for it. False where the row is not ours."""
+        if self.model is SubmissionFold:
+            return self.finish_fold(state=State.ERROR, cause=cause, log_messages=log_messages)
+        with session() as opened:
+            values = {"split_state": State.ERROR, "log_messages": self.notes + log_messages}
+            if ours := self._update(opened, ended_at=now(), **values):
+                fail_waiting_folds(opened, self.id, cause)
+            return ours
+
+    def give_back(self, why: str = "", waits: bool = False) -> bool:
+        """Return the row to the queue, first in line; False where the row is not ours.
+
+        Without `why` the attempt does not count. With it, it counts, and `why` ends the attempt's log.
+        A fold that `waits` for its split is not enqueued: the split's end does that.
+        """
+        values: dict[str, Any] = {"task_id": str(uuid4()), "token": None, "heartbeat_at": None, "started_at": None}
+        if why:
+            values["log_messages"] = func.coalesce(self.model.log_messages, "") + lost_note(self.attempt, why)
+        else:
+            values |= {"attempts": self.model.attempts - 1, "log_messages": self.notes or None}
+        with session() as opened:
+            if not self._update(opened, **values, **restarted(self.model)):
+                return False
+            job = jobs.describe(opened.get_one(self.model, self.id))
+        if not waits:
+            jobs.enqueue_all([job], at_front=True)
+        return True
+
+    def retry(self, why: str) -> bool:
+        """Run the row again after a failure of ours, which `why` names, unless it was the last attempt."""
+        if self.attempt < self.max_attempts:
+            return self.give_back(why)
+        return self.fail(Cause.INFRASTRUCTURE, lost_note(self.attempt, why) + OURS)
+
+
+def claim(model: Model, row_id: int, task_id: str, max_attempts: int) -> Claim | None:
+    """Claim the row for a new execution; None where it is final, replaced or gone, or belongs to another job."""
+    token = str(uuid4())
+    values = {"token": token, "attempts": model.attempts + 1, "started_at": now(), "heartbeat_at": now()}
+    with session() as opened:
+        mine = [key_of(model) == row_id, model.task_id == task_id, not_final(model)]
+        if opened.execute(update(model).where(*mine).values(**values, **restarted(model))).rowcount != 1:
+            return None
+        attempt, notes = opened.execute(select(model.attempts, model.log_messages).where(key_of(model) == row_id)).one()
+    return Claim(model, row_id, token, attempt, max_attempts, notes or "")
+
+
+def restarted(model: Model) -> dict[str, Any]:
+    """The columns of a row that begins anew."""
+    return {"split_state": State.TODO} if model is RawData else {"state": State.TODO, "cause": None, **UNKNOWN}
+
+
+def lost_note(attempt: int, why: str) -> str:
+    """The line that ends an attempt's log where the fault was ours."""
+    return f"\nAttempt {attempt} ended without a result: {why}.\n"
+
+
+def fail_waiting_folds(opened: Session, raw_data_id: int, cause: str) -> None:
+    """End the folds that wait for a split that failed."""
+    why = OURS if cause == Cause.INFRASTRUCTURE else "See the log of the data set."
+    cause = Cause.INFRASTRUCTURE if cause == Cause.INFRASTRUCTURE else Cause.DATA_ERROR
+    opened.execute(
+        update(SubmissionFold)
+        .where(SubmissionFold.databoard_s.in_(select(Submission.databoard_s_id).filter_by(raw_data=raw_data_id)))
+        .where(not_final(SubmissionFold))
+        .values(state=State.ERROR, cause=cause, ended_at=now(), log_messages=f"The data set could not be split. {why}")
+    )
+
+
+def waiting_folds(*conditions: ColumnElement[bool]) -> Any:
+    """Select the folds that can be run, in priority and arrival order: columns enough for a job and a claim."""
+    fold = SubmissionFold
+    return (
+        select(
+            fold.databoard_sf_id,
+            fold.task_id,
+            fold.priority,
+            fold.databoard_s,
+            RawData.name,
+            fold.token,
+            fold.heartbeat_at,
+            fold.attempts,
+        )
+        .join(Submission, Submission.databoard_s_id == fold.databoard_s)
+        .join(RawData, RawData.id == Submission.raw_data)
+        .where(not_final(fold), RawData.split_state == State.DONE, *conditions)
+        .order_by(fold.priority, fold.queued_at, fold.databoard_sf_id)
+    )
+
+
+def enqueue_waiting_folds(raw_data_id: int) -> int:
+    """Enqueue the folds that waited for their data's split; return how many."""
+    with session() as opened:
+        rows = opened.execute(waiting_folds(RawData.id == raw_data_id, SubmissionFold.token.is_(None))).all()
+    return jobs.enqueue_all(jobs.fold_job(*row[:5]) for row in rows)

@@ -1,0 +1,102 @@
+"""Rows as the API leaves them, for tests that need no request: iris, submissions from `tests/submissions`, folds."""
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from sklearn.datasets import load_iris
+
+from models import (
+    Chunk,
+    Content,
+    FoldIndices,
+    RawData,
+    RawDataFile,
+    State,
+    Submission,
+    SubmissionFile,
+    SubmissionFold,
+    db,
+)
+from recording import now
+
+SUBMISSIONS = Path(__file__).parent / "submissions"
+TRAIN_IS, TEST_IS = range(0, 90), range(90, 120)  # of the 120 training rows that a held out fifth of iris leaves
+
+
+def content(data: bytes) -> str:
+    """Store a content; return its hash."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    if db.session.get(Content, sha256) is None:
+        db.session.add(Content(sha256=sha256, size=len(data)))
+        db.session.flush()
+        db.session.add(Chunk(sha256=sha256, position=0, data=data))
+    return sha256
+
+
+def iris_csv() -> bytes:
+    frame = load_iris(as_frame=True).frame
+    frame["target"] = load_iris().target_names[frame["target"]]
+    return frame.to_csv(index=False).encode()
+
+
+def raw_data(name: str = "iris", csv: bytes | None = None, **columns: Any) -> RawData:
+    """Commit a data set that is to be split."""
+    row = RawData(
+        name=name,
+        files_path=f"raw_data/{name}",
+        target_column="target",
+        workflow_elements="classifier",
+        held_out_test=0.2,
+        random_state=42,
+        split_state=State.TODO,
+        **execution(),
+    )
+    for column, value in columns.items():
+        setattr(row, column, value)
+    row.files.append(RawDataFile(name=f"{name}.csv", sha256=content(csv or iris_csv())))
+    db.session.add(row)
+    db.session.commit()
+    return row
+
+
+def split_raw_data(name: str = "iris", n_train: int = 120) -> RawData:
+    """Commit a data set that claims to be split, without its contents: for what runs no fold."""
+    return raw_data(name, b"-", split_state=State.DONE, n_train=n_train, n_test=30)
+
+
+def submission(data: RawData, kind: str = "logistic_regression", submission_id: int = 1) -> Submission:
+    """Commit a submission with the files of `tests/submissions/<kind>`."""
+    row = Submission(databoard_s_id=submission_id, files_path=f"submissions/{submission_id}", raw_data=data.id)
+    for path in sorted((SUBMISSIONS / kind).iterdir()):
+        if path.is_file():
+            row.files.append(SubmissionFile(name=path.name, sha256=content(path.read_bytes())))
+    db.session.add(row)
+    db.session.commit()
+    return row
+
+
+def fold(
+    of: Submission,
+    fold_id: int = 1,
+    train_is: Sequence[int] = TRAIN_IS,
+    test_is: Sequence[int] = TEST_IS,
+    **columns: Any,
+) -> SubmissionFold:
+    """Commit a fold in state TODO, not enqueued."""
+    row = SubmissionFold(databoard_sf_id=fold_id, databoard_s=of.databoard_s_id, **execution())
+    for column, value in columns.items():
+        setattr(row, column, value)
+    packed = (zlib.compress(np.asarray(rows, dtype="<i8").tobytes()) for rows in (train_is, test_is))
+    row.indices = FoldIndices(**dict(zip(("train_is", "test_is"), packed, strict=True)))
+    db.session.add(row)
+    db.session.commit()
+    return row
+
+
+def execution() -> dict[str, Any]:
+    return {"task_id": str(uuid4()), "queued_at": now()}

@@ -1,0 +1,462 @@
+"""The worker process: takes folds and splits from the queues, has the runner do them, records how they went.
+
+    python worker.py [high] [low]       listens to these queues in this order; both by default
+
+The main process starts the zygote and forks WORKER_CONCURRENCY workers, each with a slot of the zygote, and one
+reconciler; what dies is started again. The work is done by the zygote's children: a worker has only to watch.
+"""
+
+import io
+import logging
+import math
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import Any, BinaryIO, TypeVar
+
+import files
+import numpy as np
+import redis
+import schemas
+from app import create_app
+from flask import Flask
+from sqlalchemy import inspect
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+import jobs
+import recording
+from cache import Cache
+from config import Config
+from listening import Listener
+from models import Cause, RawData, State, SubmissionFold, db
+from processes import Processes
+from reconciliation import Reconciler
+from recording import Claim
+from runner import (
+    Finished,
+    FoldOutcome,
+    FoldTask,
+    Limits,
+    Log,
+    Progress,
+    Slot,
+    SlotLost,
+    SplitOutcome,
+    SplitTask,
+    Zygote,
+)  # fmt: skip
+
+log = logging.getLogger("worker")
+
+LOOK_INTERVAL = 1.0  # seconds between two looks at whether the row is still ours
+TOGETHER = 0.1  # seconds in which the next change of state makes a write of this one needless
+LONGEST_PAUSE = 2.0  # seconds between two attempts to reach a database that is gone
+SCHEMA_WAIT = 1.0  # seconds between two looks for the tables
+STOP_MARGIN = 4.0  # seconds for giving back, beyond the grace period; then SIGKILL
+MB, KB = 1_000_000, 1_000
+DATABASE_GONE = (OperationalError, InterfaceError)
+
+Result = TypeVar("Result")
+
+
+class NotOurs(Exception):
+    """The row was replaced or deleted, or another execution has claimed it."""
+
+
+class Cancelled(Exception):
+    """Somebody told RQ to stop the job."""
+
+
+class Stopping(Exception):
+    """This worker has been asked to stop, and the task did not end in time."""
+
+
+class NotSplit(Exception):
+    """The fold's data is being split again: the fold waits for that."""
+
+
+class BadIndices(Exception):
+    """Row indices that the data does not have; a sentence for the submitter."""
+
+
+class Pulse:
+    """The signs of life of an execution, written when they are due, with what is new.
+
+    Call it at least once a second. Raises NotOurs, Cancelled, Stopping; an outage of the database is waited for.
+    """
+
+    def __init__(self, claim: Claim, listener: Listener, interval: float) -> None:
+        self._claim = claim
+        self._listener = listener
+        self._interval = interval
+        self._news: dict[str, Any] = {}
+        self._news_due = math.inf
+        self._looked_at = self._beat_at = time.monotonic()
+
+    def add(self, **news: Any) -> None:
+        """Have these columns written within TOGETHER."""
+        self._news |= news
+        self._news_due = min(self._news_due, time.monotonic() + TOGETHER)
+
+    def wait(self) -> float:
+        """Seconds until the next call is due."""
+        due = min(self._news_due, self._looked_at + LOOK_INTERVAL, self._listener.stop_at)
+        return max(0.0, due - time.monotonic())
+
+    def __call__(self) -> None:
+        at = time.monotonic()
+        if self._listener.stopping and at >= self._listener.stop_at:
+            raise Stopping
+        stopped = self._listener.job_stopped
+        try:
+            if at >= min(self._news_due, self._beat_at + self._interval):
+                ours = self._claim.heartbeat(**self._news)
+                self._news, self._news_due, self._beat_at = {}, math.inf, at
+                self._listener.job_heartbeat()
+            elif stopped or at >= self._looked_at + LOOK_INTERVAL:
+                ours = self._claim.holds()
+            else:
+                return
+        except DATABASE_GONE as error:
+            log.warning("%s: no database: %s", self._claim.name, error.orig)
+            ours = True
+            self._news_due = at + LOOK_INTERVAL if self._news else math.inf
+            self._beat_at = at - self._interval + LOOK_INTERVAL
+        self._looked_at = at
+        if not ours:
+            raise NotOurs
+        if stopped:
+            raise Cancelled
+
+
+class Worker:
+    """Runs jobs on one slot, one at a time, each from its claim to its row's final state."""
+
+    def __init__(self, queues: list[str], app: Flask, config: Config, slot: Slot) -> None:
+        self._app = app
+        self._config = config
+        self._slot = slot
+        self._slot_in_use = False
+        self._cache = Cache(config.DATARUN_HOME / "cache", config.CACHE_SIZE * MB)
+        functions = {jobs.TRAIN_TEST_FOLD: self.train_test_fold, jobs.SPLIT_RAW_DATA: self.split_raw_data}
+        self._listener = Listener(queues, config, functions)
+
+    def work(self) -> None:
+        """Work until asked to stop, or until the slot is lost."""
+        self._listener.work(logging_level="WARNING")
+
+    def train_test_fold(self, fold_id: int, task_id: str) -> None:
+        """Train and test a fold, and record how it went.
+
+        Whatever happens is recorded in the row or logged here: nothing reaches RQ, whose pages would show it.
+        """
+        self._execute(SubmissionFold, fold_id, task_id, self._fold_task, self._record_fold)
+
+    def split_raw_data(self, raw_data_id: int, task_id: str) -> None:
+        """Split a data set, record how it went, and enqueue the folds that wait for it; see `train_test_fold`."""
+        self._execute(RawData, raw_data_id, task_id, self._split_task, self._record_split)
+
+    def _execute(self, model: recording.Model, row_id: int, task_id: str, prepare: Callable, record: Callable) -> None:
+        with self._app.app_context():
+            try:
+                claim = recording.claim(model, row_id, task_id, self._config.MAX_ATTEMPTS)
+                if claim is None:
+                    log.info("job %s: its row is final, gone, or has another job", task_id)
+                else:
+                    self._attempt(claim, prepare, record)
+            except Exception:  # nothing can be recorded: reconciliation finds the row
+                log.exception("job %s: ended without a record", task_id)
+
+    def _attempt(self, claim: Claim, prepare: Callable, record: Callable) -> None:
+        """Run one attempt, and name every way in which it can end."""
+        pulse = Pulse(claim, self._listener, self._config.HEARTBEAT_INTERVAL)
+        try:
+            if self._listener.stopping:
+                raise Stopping
+            task = prepare(claim, pulse)
+            log.info("%s: attempt %d", claim.name, claim.attempt)
+            outcome = self._supervise(task, pulse)
+            self._deliver(claim, partial(record, claim, outcome, pulse))
+        except NotOurs:
+            log.info("%s: replaced or gone, dropped", claim.name)
+        except Cancelled:
+            log.info("%s: %s", claim.name, Cause.CANCELLED)
+            self._deliver(claim, partial(claim.fail, Cause.CANCELLED, "Cancelled while it ran."))
+        except Stopping:
+            log.info("%s: given back", claim.name)
+            self._deliver(claim, claim.give_back)
+        except NotSplit:
+            log.info("%s: waits for the split of its data", claim.name)
+            self._deliver(claim, partial(claim.give_back, waits=True))
+        except BadIndices as error:
+            log.info("%s: %s", claim.name, Cause.DATA_ERROR)
+            self._deliver(claim, partial(claim.fail, Cause.DATA_ERROR, str(error)))
+        except SlotLost:
+            log.warning("%s: the runner is gone", claim.name)
+            why = "" if self._listener.stopping else "the process that ran it was killed"
+            self._deliver(claim, partial(claim.retry, why) if why else claim.give_back)
+            self._slot_in_use = True
+        except Exception as error:  # a failure of ours: another attempt, or the end
+            log.exception("%s: attempt %d failed", claim.name, claim.attempt)
+            self._deliver(claim, partial(claim.retry, f"the worker failed ({type(error).__name__})"))
+        finally:
+            if self._slot_in_use:  # lost, or not known to be empty: the main process forks a worker with another
+                self._slot.close()
+                self._listener.request_stop()
+
+    def _supervise(self, task: FoldTask | SplitTask, pulse: Pulse) -> FoldOutcome | SplitOutcome:
+        """Return the task's outcome. Meanwhile write what is new; where `pulse` raises, stop the task first."""
+        self._slot_in_use = True
+        self._slot.start(task)
+        stopped: Exception | None = None
+        while True:
+            files_ready, _, _ = select.select([self._slot, self._listener.wakes], [], [], pulse.wait())
+            if self._listener.wakes in files_ready:
+                os.read(self._listener.wakes, 4096)
+            match self._slot.receive(0) if self._slot in files_ready else None:
+                case Finished(outcome):
+                    self._slot_in_use = False
+                    if stopped:
+                        raise stopped
+                    return outcome
+                case Progress(state, measures):
+                    pulse.add(state=state, **measures.asdict())
+                case Log(text):
+                    pulse.add(log_messages=clean(text))
+            if not stopped:
+                try:
+                    pulse()
+                except (NotOurs, Cancelled, Stopping) as why:
+                    stopped = why
+                    self._slot.stop(Cause.CANCELLED)
+
+    def _deliver(self, claim: Claim, write: Callable[[], Result]) -> Result:
+        """Write; where the database is gone, keep what is to be written and try again, for DELIVERY_LIMIT."""
+        deadline = time.monotonic() + self._config.DELIVERY_LIMIT
+        pause = 0.1
+        while True:
+            try:
+                return write()
+            except DATABASE_GONE as error:
+                if time.monotonic() > min(deadline, self._listener.stop_at):
+                    raise
+                log.warning("%s: no database, trying again: %s", claim.name, error.orig)
+            self._listener.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    # ---- folds
+
+    def _fold_task(self, claim: Claim, pulse: Pulse) -> FoldTask:
+        with recording.session() as opened:
+            fold = opened.get_one(SubmissionFold, claim.id)
+            submission = fold.submission
+            data = submission.raw_data_row
+            if data.split_state != State.DONE:
+                raise NotSplit
+            contents = {file.name: file.sha256 for file in submission.files}
+            train_is = schemas.unpack_indices(fold.indices.train_is)
+            test_is = schemas.unpack_indices(fold.indices.test_is)
+        check_range("train_is", train_is, data.n_train)
+        check_range("test_is", test_is, data.n_train)
+        y_train = np.load(io.BytesIO(b"".join(files.read(data.y_train))), allow_pickle=False)
+        return FoldTask(
+            name=claim.name,
+            workflow_elements=elements_of(data),
+            submission=self._cache.submission(submission.files_path, contents, pulse),
+            X_train=self._cache.content(data.X_train, pulse),
+            X_test=self._cache.content(data.X_test, pulse),
+            n_train=data.n_train,
+            n_test=data.n_test,
+            train_is=train_is,
+            y=y_train[train_is],
+            classes=data.classes,
+            limits=limits_of(self._config),
+        )
+
+    def _record_fold(self, claim: Claim, outcome: FoldOutcome, _pulse: Pulse) -> None:
+        if outcome.cause == Cause.INFRASTRUCTURE:
+            claim.heartbeat(log_messages=clean(outcome.log_messages))
+            claim.retry("the runner failed")
+            return
+        predictions = None
+        if outcome.state == State.TESTED:
+            predictions = (
+                schemas.pack_predictions(outcome.full_train_predictions),
+                schemas.pack_predictions(outcome.test_predictions),
+            )
+        written = claim.finish_fold(
+            predictions,
+            state=outcome.state,
+            cause=outcome.cause,
+            log_messages=clean(outcome.log_messages),
+            isolation=outcome.isolation,
+            **outcome.measures.asdict(),
+        )
+        log.info("%s: %s%s", claim.name, outcome.cause or outcome.state, "" if written else ", but no longer ours")
+
+    # ---- splits
+
+    def _split_task(self, claim: Claim, pulse: Pulse) -> SplitTask:
+        with recording.session() as opened:
+            data = opened.get_one(RawData, claim.id)
+            contents = {file.name: file.sha256 for file in data.files}
+        return SplitTask(
+            name=claim.name,
+            files={name: self._cache.nameless(sha256, pulse) for name, sha256 in contents.items()},
+            target_column=data.target_column,
+            workflow_elements=elements_of(data),
+            held_out_test=data.held_out_test,
+            random_state=data.random_state,
+            limits=limits_of(self._config),
+        )
+
+    def _record_split(self, claim: Claim, outcome: SplitOutcome, pulse: Pulse) -> None:
+        if outcome.cause == Cause.INFRASTRUCTURE:
+            claim.retry("the runner failed")
+            return
+        if outcome.cause is not None:
+            claim.fail(outcome.cause, clean(outcome.log_messages))
+            log.info("%s: %s", claim.name, outcome.cause)
+            return
+        y_train = io.BytesIO()
+        np.save(y_train, outcome.y_train, allow_pickle=False)
+        made = {
+            "split_is": io.BytesIO(outcome.split_is.astype("<i8").tobytes()),
+            "y_train": y_train,
+            "X_train": outcome.X_train,
+            "X_test": outcome.X_test,
+        }
+        columns = {name: store(file, pulse) for name, file in made.items()}
+        columns |= {"n_train": outcome.n_train, "n_test": outcome.n_test, "classes": outcome.classes}
+        if claim.finish_split(clean(outcome.log_messages), **columns):
+            n_folds = recording.enqueue_waiting_folds(claim.id)
+            log.info("%s: DONE, %d + %d rows, %d folds", claim.name, outcome.n_train, outcome.n_test, n_folds)
+
+
+def clean(text: str) -> str:
+    """The text without what PostgreSQL cannot store: NUL characters and lone surrogates."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def elements_of(data: RawData) -> list[str]:
+    return [element.strip() for element in data.workflow_elements.split(",")]
+
+
+def store(file: BinaryIO, pulse: Pulse) -> str:
+    """Store what a split made; return its hash."""
+    file.seek(0)
+    pulse()
+    return files.store(file)
+
+
+def check_range(name: str, rows: np.ndarray, n_train: int) -> None:
+    """Raise BadIndices where a row is not one of the training part."""
+    wrong = rows[(rows < 0) | (rows >= n_train)]
+    if len(wrong):
+        raise BadIndices(
+            f"{len(wrong)} indices in {name} are out of range; the first is {wrong[0]}, "
+            f"and the training part has {n_train} rows, counted from 0."
+        )
+
+
+def limits_of(config: Config) -> Limits:
+    return Limits(
+        wall_time=config.TIME_LIMIT,
+        memory=config.MEMORY_LIMIT * MB,
+        processes=config.PROCESS_LIMIT,
+        log=config.LOG_LIMIT * MB,
+        log_kept=config.LOG_KEPT * KB,
+        disk=config.DISK_LIMIT * MB,
+        predictions=config.PREDICTIONS_LIMIT * MB,
+    )
+
+
+# ---- the processes
+
+
+def main(queues: list[str]) -> int:
+    """Run workers, a reconciler and a zygote until SIGTERM or SIGINT; return the exit status."""
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stdout)
+    if unknown := set(queues) - set(jobs.QUEUES):
+        print(f"no such queue: {', '.join(sorted(unknown))}; there are: {', '.join(jobs.QUEUES)}", file=sys.stderr)
+        return 2
+    config = Config.from_environ()
+    app = create_app(config)
+    processes = Processes()
+    wait_for_schema(app, processes)
+    numbers = count(1)  # a slot's number is never used twice: its folder may still be wiped
+    zygote: Zygote | None = None
+    while not processes.stopping:
+        if zygote is None or zygote.poll() is not None:
+            processes.end("worker", STOP_MARGIN)
+            zygote = start_zygote(config)
+        if processes.lacks("reconciler"):
+            processes.fork("reconciler", partial(reconcile, app, config, zygote))
+        for name in (f"worker {number}" for number in range(1, config.WORKER_CONCURRENCY + 1)):
+            if processes.lacks(name):
+                with zygote.new_slot(next(numbers)) as sock:
+                    processes.fork(name, partial(work, queues or list(jobs.QUEUES), app, config, zygote, sock))
+        processes.wait(0.5, zygote)
+    log.info("stopping")
+    processes.end("", config.GRACE_PERIOD + STOP_MARGIN)
+    if zygote:
+        zygote.stop()
+    return 0
+
+
+def start_zygote(config: Config) -> Zygote:
+    zygote = Zygote(config.RUNNER_PYTHON or sys.executable, config.DATARUN_HOME / "scratch")
+    zygote.start()
+    return zygote
+
+
+def work(queues: list[str], app: Flask, config: Config, zygote: Zygote, sock: socket.socket) -> None:
+    """Be a worker, in a process of its own."""
+    zygote.stop()  # our copy of its socket: it ends when the main process does
+    Worker(queues, app, config, Slot(sock)).work()
+
+
+def reconcile(app: Flask, config: Config, zygote: Zygote) -> None:
+    """Be the reconciler, in a process of its own."""
+    zygote.stop()
+    parent, (wake, waker) = os.getppid(), os.pipe()
+    signal.signal(signal.SIGTERM, lambda *_: os.write(waker, b"."))
+    with app.app_context():
+        reconciler = Reconciler(config, jobs.connection(config))
+        while os.getppid() == parent:
+            try:
+                reconciler.run()
+            except (redis.RedisError, OSError, *DATABASE_GONE) as error:
+                log.warning("reconciler: %s", error)
+            if select.select([wake], [], [], config.RECONCILE_INTERVAL)[0]:
+                reconciler.release()
+                return
+
+
+def wait_for_schema(app: Flask, processes: Processes) -> None:
+    """Return when the database has its tables, which web or release makes, or when we are to stop."""
+    told = False
+    while not processes.stopping:
+        try:
+            with app.app_context():
+                there = inspect(db.engine).has_table(SubmissionFold.__tablename__)
+                db.engine.dispose()
+        except DATABASE_GONE as error:
+            there = False
+            log.warning("no database: %s", error.orig)
+        if there:
+            return
+        if not told:
+            log.info("waiting for the database's tables (flask db upgrade)")
+            told = True
+        processes.wait(SCHEMA_WAIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
