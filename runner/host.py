@@ -54,7 +54,16 @@ class Zygote:
     environ : the environment from which the numeric libraries' own settings are taken.
     first_uid : as root, slot n runs submissions under the user and group `first_uid + n`.
     layers : the restrictions to apply, by their names in `sandbox.LAYERS`; None: all that the system allows.
+    secrets : files and folders of the service, which no fold may read: the self-test tries them.
+
+    Attributes, once started
+    ------------------------
+    isolation : "strong", "partial" or "none", as the self-test found it: see selftest.py.
+    missing : a sentence that says what is missing for more, and what would give it; "" for nothing.
     """
+
+    isolation = "none"
+    missing = ""
 
     def __init__(
         self,
@@ -64,6 +73,7 @@ class Zygote:
         environ: Mapping[str, str] | None = None,
         first_uid: int = 64100,
         layers: Sequence[str] | None = None,
+        secrets: Sequence[Path] = (),
     ) -> None:
         self._python = python
         self._scratch = scratch.resolve()
@@ -72,7 +82,11 @@ class Zygote:
             **dict.fromkeys(THREAD_COUNTS, str(threads)),
             **ALWAYS,
         }
-        self._settings = {"scratch": str(self._scratch), "environ": self._environ}
+        self._settings = {
+            "scratch": str(self._scratch),
+            "environ": self._environ,
+            "secrets": [str(path.resolve()) for path in secrets if path.exists()],
+        }
         if os.getuid() == 0:
             self._settings["first_uid"] = first_uid
         if layers is not None:
@@ -98,7 +112,8 @@ class Zygote:
             )
         try:
             wire.send(self._control, self._settings)
-            wire.receive(self._control)
+            message, _files = wire.receive(self._control)
+            self.isolation, self.missing = message["ready"]["level"], message["ready"]["missing"]
         except (EOFError, ConnectionError):
             raise RuntimeError(
                 f"{self._python} cannot run submissions (exit status {self._process.wait()}); "

@@ -6,6 +6,7 @@ leaves no process and no file of a task behind. It goes when its worker does.
 
 import json
 import math
+import mmap
 import os
 import select
 import shutil
@@ -33,6 +34,7 @@ LOG_INTERVAL = 1.0  # seconds between two copies of the growing log
 PIPE_SIZE = 65536  # bytes read at once from the log
 MARK_LENGTH = 65536  # bytes; a longer mark is none of ours
 MOST_FILES = 20_000  # of one task
+MOST_SLOTS = 512  # of one zygote
 FOLD_PHASES = ("load", "import", "train", "validation", "test")
 SPLIT_PHASES = ("load", "split")
 STATES = {"train": "TRAINED", "validation": "VALIDATED"}
@@ -47,6 +49,7 @@ class Settings:
     first_uid : slot 0's own user, the other slots' follow; None where we are not root.
     layers : the restrictions to apply; fewer emulate a platform that lacks some.
     began : when the zygote did, by time.time().
+    starts : when each slot's present task began, by time.time(), infinity for none; shared by all slots.
     """
 
     scratch: Path
@@ -54,10 +57,19 @@ class Settings:
     first_uid: int | None = None
     layers: Sequence[str] = tuple(sandbox.LAYERS)
     began: float = field(default_factory=time.time)
+    starts: memoryview = field(default_factory=lambda: shared_floats(MOST_SLOTS, math.inf))
 
     def uid(self, number: int) -> int | None:
         """Return the user of a slot's tasks, None for our own."""
         return None if self.first_uid is None else self.first_uid + number
+
+
+def shared_floats(count: int, value: float) -> memoryview:
+    """Return floats that this process shares with those it forks."""
+    floats = memoryview(mmap.mmap(-1, 8 * count)).cast("d")
+    for i in range(count):
+        floats[i] = value
+    return floats
 
 
 def main(control: socket.socket, number: int, settings: Settings) -> NoReturn:
@@ -87,9 +99,11 @@ def serve(control: socket.socket, number: int, settings: Settings) -> None:
         if "stop" in message:  # it crossed the end of its task
             continue
         wipe(home)
+        settings.starts[number] = time.time()
         try:
             Task(message, files, control, home, uid, prepared, settings).run()
         finally:
+            settings.starts[number] = math.inf
             for fd in files:
                 os.close(fd)
             wipe(home)
@@ -163,6 +177,8 @@ class Task:
         wipe(self._home)
         if "uid" in self._layers:
             sandbox.sweep_user(self._uid)
+        elif "shm" not in self._layers:
+            sandbox.sweep_shared_memory(self._settings.began, min(self._settings.starts))
 
     def _supervise(self) -> End:
         log, log_end = os.pipe()

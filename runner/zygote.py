@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from . import sandbox, slot, tree, wire
+from . import sandbox, selftest, slot, tree, wire
 
 # What submissions import most: a fold's first use would cost it tens of milliseconds.
 PRELOADED = (
@@ -68,10 +68,18 @@ def main(control: socket.socket) -> None:
     for sig in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sig, signal.SIG_IGN)  # it ends when its worker does
     sandbox.protect()
+    secrets = [Path(path) for path in settings.pop("secrets")]
     shared = slot.Settings(Path(settings.pop("scratch")), **settings)
     if shared.first_uid is not None:
         sandbox.open_ways(sandbox.readable_paths(), [shared.scratch])
-    wire.send(control, {"ready": True})
+    found = selftest.probe(
+        shared.scratch,
+        sandbox.prepare(uid=shared.first_uid),
+        uid=shared.first_uid,
+        secrets=secrets,
+        layers=shared.layers,
+    )
+    wire.send(control, {"ready": {"level": found.level, "missing": found.missing}})
     slots: set[int] = set()
     while True:
         select.select([control], [], [], 1.0)
