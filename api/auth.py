@@ -1,7 +1,7 @@
 """Who may use the API: HTTP Basic against the users in the database.
 
-A user name has 1 to 80 printable characters and no colon (HTTP Basic ends it there); a password has 6 to 200
-characters, none of them a control character. Passwords are stored as scrypt, and are never logged.
+A user name has 1 to 80 printable characters and no colon (HTTP Basic ends it there), a password 6 to 200 printable
+characters. Passwords are stored as scrypt, and are never logged.
 """
 
 import hmac
@@ -131,7 +131,9 @@ def verify_password(username: str, password: str) -> str | None:
     if not username:  # nothing was sent: not worth a check
         return None
     ensure_configured_user()
-    password_hash = None if user_fault(username) else stored_hash(username)
+    # against the rules: no such user; and scrypt would take "secret\0" for "secret" (HMAC pads its key with zeros)
+    impossible = user_fault(username) or password_fault(password)
+    password_hash = None if impossible else stored_hash(username)
     return username if password_matches(username, password, password_hash) else None
 
 

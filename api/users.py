@@ -14,7 +14,7 @@ from models import User, db
 FIRST_USER = "datarun"
 EXAMPLE = "width,species\n" + "".join(f"0.{i % 3},{('setosa', 'virginica')[i % 2]}\n" for i in range(20))
 
-users = Blueprint("users", __name__, cli_group=None)
+blueprint = Blueprint("users", __name__, cli_group=None)
 
 
 def checked_username(context: click.Context, parameter: click.Parameter, username: str) -> str:
@@ -23,7 +23,7 @@ def checked_username(context: click.Context, parameter: click.Parameter, usernam
     return username
 
 
-@users.cli.command("create-user")
+@blueprint.cli.command("create-user")
 @click.argument("username", callback=checked_username)
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking for it.")
 def create_user(username: str, password_stdin: bool) -> None:
@@ -39,14 +39,14 @@ def create_user(username: str, password_stdin: bool) -> None:
     click.echo(f"User {username} {'has a new password' if existed else 'created'}.")
 
 
-@users.cli.command("list-users")
+@blueprint.cli.command("list-users")
 def list_users() -> None:
     """Print the users' names, one a line."""
     for username in db.session.scalars(select(User.username).order_by(User.username)):
         click.echo(username)
 
 
-@users.cli.command("delete-user")
+@blueprint.cli.command("delete-user")
 @click.argument("username")
 def delete_user(username: str) -> None:
     """Delete USERNAME, who is refused from the next request on. What was posted stays."""
@@ -57,7 +57,7 @@ def delete_user(username: str) -> None:
     click.echo(f"User {username} deleted.")
 
 
-@users.cli.command("first-run")
+@blueprint.cli.command("first-run")
 def first_run() -> None:
     """Where there is no user, make one with a random password, shown once; say how to begin."""
     address = f"http://127.0.0.1:{current_app.config['PORT']}"

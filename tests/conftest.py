@@ -8,12 +8,13 @@ from uuid import uuid4
 import psycopg
 import pytest
 import redis
-import servers
 from flask import Flask
 from flask.testing import FlaskClient
-from servers import PASSWORD, USERNAME, Service
+from werkzeug.security import generate_password_hash
 
+import servers
 from config import Config
+from servers import PASSWORD, USERNAME, Service
 
 
 @pytest.fixture(scope="session")
@@ -66,15 +67,22 @@ def config(request: pytest.FixtureRequest, tmp_path: Path, queue_url: str, queue
     )
 
 
+@pytest.fixture(scope="session")
+def password_hash() -> str:
+    return generate_password_hash(PASSWORD)  # once: it takes long by design
+
+
 @pytest.fixture
-def app(config: Config) -> Iterator[Flask]:
-    """The web application on an empty database that has its tables."""
+def app(config: Config, password_hash: str) -> Iterator[Flask]:
+    """The web application on a database that has its tables, and one user."""
     from app import create_app
-    from models import db
+    from models import User, db
 
     app = create_app(config)
     with app.app_context():
         db.create_all()
+        db.session.add(User(username=USERNAME, password_hash=password_hash))
+        db.session.commit()
     yield app
     with app.app_context():
         db.session.remove()
