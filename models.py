@@ -4,14 +4,35 @@ The database is the only state: a row here outlives every process, queue and cac
 """
 
 import enum
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, LargeBinary, MetaData, String, Text, TypeDecorator
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Connection,
+    DateTime,
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    event,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 NAME_LENGTH = 40  # characters of a data set's name
 FILE_NAME_LENGTH = 200  # bytes of a file's name
+MAX_INTEGER = 2**63 - 1  # what both databases hold
+LOCK_TIMEOUT = 30_000  # milliseconds that SQLite waits for another process's write
 
 
 class Base(DeclarativeBase):
@@ -26,7 +47,39 @@ class Base(DeclarativeBase):
     )
 
 
-db = SQLAlchemy(model_class=Base)
+# After a commit, rows keep what was committed: an answer shows it, whatever others do to the rows meanwhile.
+db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
+
+
+@event.listens_for(Engine, "connect")
+def _set_up_sqlite(dbapi_connection: Any, _record: object) -> None:
+    if isinstance(dbapi_connection, sqlite3.Connection):
+        dbapi_connection.isolation_level = None  # the driver begins nothing by itself: `_begin` does
+        for pragma in (f"busy_timeout={LOCK_TIMEOUT}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            dbapi_connection.execute(f"PRAGMA {pragma}")
+
+
+@event.listens_for(Engine, "begin")
+def _begin(connection: Connection) -> None:
+    """Begin a transaction on SQLite; one that reads and then writes takes the lock first, or it may fail half-way."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Make the block a transaction of `db.session` that reads and writes, committed at its end."""
+    db.session.rollback()  # ends what was only read so far
+    db.session.connection(execution_options={"writes": True})
+    try:
+        yield
+        db.session.commit()
+    except BaseException:
+        db.session.rollback()
+        raise
+
+
+ClientId = BigInteger().with_variant(Integer, "sqlite")  # SQLite's integers have 64 bits, and its INTEGER key is fast
 
 
 class State(enum.StrEnum):
@@ -98,7 +151,7 @@ class Content(db.Model):
     """The bytes of a file, stored once whoever owns them; `sha256` is their hexadecimal digest."""
 
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    size: Mapped[int]  # bytes
+    size: Mapped[int] = mapped_column(BigInteger)  # bytes
     chunks: Mapped[list["Chunk"]] = relationship(order_by="Chunk.position", passive_deletes=True)
 
 
@@ -120,7 +173,7 @@ class RawData(Execution, db.Model):
     workflow_elements: Mapped[str] = mapped_column(Text)
 
     held_out_test: Mapped[float | None]  # fraction of the rows
-    random_state: Mapped[int | None]
+    random_state: Mapped[int | None] = mapped_column(BigInteger)
     split_state: Mapped[str | None] = mapped_column(String(10), index=True)  # null, TODO, DONE or ERROR
     n_train: Mapped[int | None]  # rows
     n_test: Mapped[int | None]  # rows
@@ -149,7 +202,7 @@ class RawDataFile(db.Model):
 class Submission(db.Model):
     """A participant's files, for one data set. Its id is the client's."""
 
-    databoard_s_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    databoard_s_id: Mapped[int] = mapped_column(ClientId, primary_key=True, autoincrement=False)
     files_path: Mapped[str] = mapped_column(String(200))  # relative to a worker's cache
     raw_data: Mapped[int] = mapped_column(ForeignKey("raw_data.id"), index=True)
 
@@ -162,7 +215,7 @@ class SubmissionFile(db.Model):
     """A posted file of a submission."""
 
     databoard_s_id: Mapped[int] = mapped_column(
-        ForeignKey("submission.databoard_s_id", ondelete="CASCADE"), primary_key=True
+        ClientId, ForeignKey("submission.databoard_s_id", ondelete="CASCADE"), primary_key=True
     )
     name: Mapped[str] = mapped_column(String(FILE_NAME_LENGTH), primary_key=True)
     sha256: Mapped[str] = mapped_column(ForeignKey("content.sha256"), index=True)
@@ -174,8 +227,8 @@ class SubmissionFold(Execution, db.Model):
     Times are wall or CPU seconds, memory is in kB; all are 0.0 until known.
     """
 
-    databoard_sf_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    databoard_s: Mapped[int] = mapped_column(ForeignKey("submission.databoard_s_id"), index=True)
+    databoard_sf_id: Mapped[int] = mapped_column(ClientId, primary_key=True, autoincrement=False)
+    databoard_s: Mapped[int] = mapped_column(ClientId, ForeignKey("submission.databoard_s_id"), index=True)
     priority: Mapped[str] = mapped_column(String(1), default="L")
     state: Mapped[str] = mapped_column(String(10), default=State.TODO)
     cause: Mapped[str | None] = mapped_column(String(20))
@@ -207,7 +260,7 @@ class FoldIndices(db.Model):
     """The fold's rows, as they travel: zlib-compressed little-endian int64, counted from the training part's first."""
 
     databoard_sf_id: Mapped[int] = mapped_column(
-        ForeignKey("submission_fold.databoard_sf_id", ondelete="CASCADE"), primary_key=True
+        ClientId, ForeignKey("submission_fold.databoard_sf_id", ondelete="CASCADE"), primary_key=True
     )
     train_is: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     test_is: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
@@ -220,7 +273,7 @@ class FoldPredictions(db.Model):
     """
 
     databoard_sf_id: Mapped[int] = mapped_column(
-        ForeignKey("submission_fold.databoard_sf_id", ondelete="CASCADE"), primary_key=True
+        ClientId, ForeignKey("submission_fold.databoard_sf_id", ondelete="CASCADE"), primary_key=True
     )
     full_train_predictions: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     test_predictions: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)

@@ -13,7 +13,7 @@ def upgrade() -> None:
     op.create_table(
         "content",
         sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_content")),
     )
     op.create_table(
@@ -42,7 +42,7 @@ def upgrade() -> None:
         sa.Column("target_column", sa.Text(), nullable=False),
         sa.Column("workflow_elements", sa.Text(), nullable=False),
         sa.Column("held_out_test", sa.Double(), nullable=True),
-        sa.Column("random_state", sa.Integer(), nullable=True),
+        sa.Column("random_state", sa.BigInteger(), nullable=True),
         sa.Column("split_state", sa.String(length=10), nullable=True),
         sa.Column("n_train", sa.Integer(), nullable=True),
         sa.Column("n_test", sa.Integer(), nullable=True),
@@ -85,7 +85,9 @@ def upgrade() -> None:
 
     op.create_table(
         "submission",
-        sa.Column("databoard_s_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column(
+            "databoard_s_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
         sa.Column("files_path", sa.String(length=200), nullable=False),
         sa.Column("raw_data", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["raw_data"], ["raw_data.id"], name=op.f("fk_submission_raw_data_raw_data")),
@@ -96,7 +98,7 @@ def upgrade() -> None:
 
     op.create_table(
         "submission_file",
-        sa.Column("databoard_s_id", sa.Integer(), nullable=False),
+        sa.Column("databoard_s_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.ForeignKeyConstraint(
@@ -113,8 +115,10 @@ def upgrade() -> None:
 
     op.create_table(
         "submission_fold",
-        sa.Column("databoard_sf_id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("databoard_s", sa.Integer(), nullable=False),
+        sa.Column(
+            "databoard_sf_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
+        sa.Column("databoard_s", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("priority", sa.String(length=1), nullable=False),
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column("cause", sa.String(length=20), nullable=True),
@@ -149,7 +153,7 @@ def upgrade() -> None:
 
     op.create_table(
         "fold_indices",
-        sa.Column("databoard_sf_id", sa.Integer(), nullable=False),
+        sa.Column("databoard_sf_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("train_is", sa.LargeBinary(), nullable=False),
         sa.Column("test_is", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -162,7 +166,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "fold_predictions",
-        sa.Column("databoard_sf_id", sa.Integer(), nullable=False),
+        sa.Column("databoard_sf_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("full_train_predictions", sa.LargeBinary(), nullable=False),
         sa.Column("test_predictions", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(

@@ -1,0 +1,154 @@
+"""The files of data sets and submissions: content-addressed chunks in the database, and folders on a worker's disk.
+
+A content is stored once, by the SHA-256 of its bytes, and lives as long as a row names it (`OWNERS`).
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from models import FILE_NAME_LENGTH, Chunk, Content, RawData, RawDataFile, SubmissionFile, db
+
+CHUNK_SIZE = 2**20  # bytes
+OWNERS = (
+    RawDataFile.sha256,
+    SubmissionFile.sha256,
+    RawData.split_is,
+    RawData.y_train,
+    RawData.X_train,
+    RawData.X_test,
+)  # the columns that name a content
+
+
+class CorruptContent(Exception):
+    """A stored content is not what its hash says."""
+
+
+def name_fault(name: str) -> str | None:
+    """Return why `name` is no safe file name, or None: it is joined to folders, on any system."""
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        return "is no plain file name"
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        return "holds a control character"
+    if length > FILE_NAME_LENGTH:
+        return f"has {length} bytes, more than {FILE_NAME_LENGTH}"
+    return None
+
+
+def chunks_of(file: BinaryIO) -> Iterator[bytes]:
+    """Read a file from its beginning, CHUNK_SIZE bytes at a time."""
+    file.seek(0)
+    while chunk := file.read(CHUNK_SIZE):
+        yield chunk
+
+
+def digest(file: BinaryIO) -> str:
+    """Return the SHA-256 of a file's bytes, hexadecimal: the name of its content."""
+    sha256 = hashlib.sha256()
+    for chunk in chunks_of(file):
+        sha256.update(chunk)
+    return sha256.hexdigest()
+
+
+def store(file: BinaryIO, session: Session | None = None) -> str:
+    """Store a file's bytes, if they are not stored yet, and return their SHA-256.
+
+    Give the session whose transaction also writes the row that names the content: nobody can remove it in between.
+    Without one, it is stored by a transaction of its own, and is anybody's to remove until a row names it.
+    """
+    if session is None:
+        with Session(db.engine) as own, own.begin():
+            return store(file, own)
+    sha256 = digest(file)
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    new = insert(Content).values(sha256=sha256, size=file.tell()).on_conflict_do_nothing()
+    known = select(Content.sha256).filter_by(sha256=sha256).with_for_update(read=True)
+    while session.scalar(new.returning(Content.sha256)) is None:  # waits for whoever is storing or removing it
+        if session.scalar(known):
+            return sha256
+    for position, chunk in enumerate(chunks_of(file)):
+        session.execute(db.insert(Chunk).values(sha256=sha256, position=position, data=chunk))
+    return sha256
+
+
+def read(sha256: str) -> Iterator[bytes]:
+    """Read a content chunk by chunk, with no transaction open in between.
+
+    Raises
+    ------
+    CorruptContent
+        It is not there, or at its end turns out to be something else.
+    """
+    engine, found, position = db.engine, hashlib.sha256(), 0
+    statement = select(Chunk.data).where(Chunk.sha256 == sha256)
+    while True:
+        with engine.connect() as connection:
+            chunk = connection.scalar(statement.where(Chunk.position == position))
+        if chunk is None:
+            break
+        found.update(chunk)
+        yield chunk
+        position += 1
+    if found.hexdigest() != sha256:
+        raise CorruptContent(sha256)
+
+
+def remove_unowned(session: Session, contents: Iterable[str | None]) -> None:
+    """Remove those of the contents that no row names any more, in the transaction that removed their owners.
+
+    Their rows are locked first, so that an upload of the same content either is seen here or stores it anew.
+    """
+    wanted = sorted({sha256 for sha256 in contents if sha256})
+    session.flush()
+    locked = select(Content.sha256).where(Content.sha256.in_(wanted)).order_by(Content.sha256).with_for_update()
+    session.execute(locked)
+    unowned = [~exists().where(owner == Content.sha256) for owner in OWNERS]
+    session.execute(
+        delete(Content).where(Content.sha256.in_(wanted), *unowned), execution_options={"synchronize_session": False}
+    )
+
+
+def save_files(dir_data: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
+    """Write the files of `data` into the folder `dir_data`, all or none of them.
+
+    Parameters
+    ----------
+    dir_data : path
+        The folder to make. One that exists, whoever made it, is left as it is.
+    data : mapping
+        `data["files"]` maps safe file names to their content: bytes, or an iterable of bytes.
+
+    Raises
+    ------
+    ValueError
+        A name is no safe file name.
+    """
+    target = Path(dir_data)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=target.parent))
+    try:
+        for name, content in data["files"].items():
+            if fault := name_fault(name):
+                raise ValueError(f"the file name {name!r} {fault}")
+            with (folder / name).open("xb") as file:
+                file.writelines([content] if isinstance(content, bytes) else content)
+        if not target.exists():
+            folder.rename(target)
+    except OSError:
+        if not target.is_dir():  # otherwise, another process was faster
+            raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
