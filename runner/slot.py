@@ -266,9 +266,9 @@ class Task:
                 return self._end("stopped", message["stop"])
             if self._claim:
                 return self._claim
-            if self._has_exited(events):
+            if (status := self._exit_status(events)) is not None:
                 self._read_marks(marks)
-                return self._claim or self._end("exit", self._status())
+                return self._claim or self._end("exit", status)
             now = time.monotonic()
             if now - self._start > self._limits.wall_time:
                 return self._end("timeout", self._limits.wall_time)
@@ -286,14 +286,12 @@ class Task:
                     return self._end("disk_limit", self._limits.disk)
             self._send_log(now)
 
-    def _has_exited(self, events: dict[int, int]) -> bool:
-        if self._exited:
-            return self._exited[0] in events
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-    def _status(self) -> int:
-        status = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
-        return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+    def _exit_status(self, events: dict[int, int]) -> int | None:
+        """Return the child's exit status, negative for a signal, or None while it runs."""
+        if self._exited and self._exited[0] not in events:
+            return None
+        pid, status = os.waitpid(self._pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
 
     def _end(self, kind: str, detail: Any = None) -> End:
         phase, usage = self._phase, self._close_phase()
