@@ -90,23 +90,20 @@ def serve(control: socket.socket, number: int, settings: Settings) -> None:
     home = settings.scratch / f"slot-{number}"
     uid = settings.uid(number)
     prepared = sandbox.prepare(uid=uid, protected=[os.getpid(), os.getppid()])
-    while True:
-        try:
+    wipe(home)  # of a slot that was killed
+    with suppress(EOFError, ConnectionError):
+        while True:
             message, files = wire.receive(control)
-        except (EOFError, ConnectionError):
-            wipe(home)
-            return
-        if "stop" in message:  # it crossed the end of its task
-            continue
-        wipe(home)
-        settings.starts[number] = time.time()
-        try:
-            Task(message, files, control, home, uid, prepared, settings).run()
-        finally:
-            settings.starts[number] = math.inf
-            for fd in files:
-                os.close(fd)
-            wipe(home)
+            if "stop" in message:  # it crossed the end of its task
+                continue
+            settings.starts[number] = time.time()
+            try:
+                Task(message, files, control, home, uid, prepared, settings).run()
+            finally:
+                settings.starts[number] = math.inf
+                for fd in files:
+                    os.close(fd)
+                wipe(home)
 
 
 class Task:
@@ -157,7 +154,6 @@ class Task:
         make_folders(self._home, self._submission, self._uid)
         end = self._supervise()
         self._clean()
-        self._control.setblocking(True)
         finished = {
             "end": asdict(end),
             "log": self._log.text(),
@@ -167,8 +163,7 @@ class Task:
         }
         self._control.sendall(self._outbox)
         files = [self._result, *self._outputs]
-        with suppress(ConnectionError):  # the next receive says that the worker is gone
-            wire.send(self._control, {"finished": finished}, [file.fileno() for file in files])
+        wire.send(self._control, {"finished": finished}, [file.fileno() for file in files])
         for file in files:
             file.close()
 
@@ -194,7 +189,6 @@ class Task:
         marks_end.close()
         os.set_blocking(log, False)
         marks.setblocking(False)
-        self._control.setblocking(False)
         self._memory = self._hwm = tree.peak_memory(self._pid)
         self._exited = open_process(self._pid)
         try:
@@ -391,7 +385,7 @@ class Task:
 
     def _flush_outbox(self) -> None:
         with suppress(BlockingIOError):
-            self._outbox = self._outbox[self._control.send(self._outbox) :]
+            self._outbox = self._outbox[self._control.send(self._outbox, socket.MSG_DONTWAIT) :]
 
 
 def _plain(usages: dict[str, Usage]) -> dict[str, dict[str, float]]:
