@@ -1,0 +1,168 @@
+"""Who imports whom, who reads the environment, who knows the encoding: what holds across files."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from config import Config
+from servers import ROOT
+
+# A module imports only what stands on an earlier line, and packages also themselves
+DOWNWARDS = """
+    config  runner  post_api
+    models  queue_server  processes
+    files
+    schemas  jobs  cache
+    api
+    app
+    recording  listening
+    reconciliation
+    worker
+    demo  gunicorn.conf
+"""
+LINE = {name: number for number, line in enumerate(DOWNWARDS.split("\n")) for name in line.split()}
+WEB = {"config", "models", "queue_server", "schemas", "files", "jobs", "api", "app"}
+IMPORTERS = {  # what these alone may import
+    "runner": {"runner", "worker"},
+    "api": {"api", "app"},
+    "app": {"worker"},
+    "post_api": {"demo"},
+}
+NOT_IN_WEB = {"sklearn", "pandas", "scipy", "runner", "worker"}
+NOT_IN_RUNNER = {"flask", "flask_sqlalchemy", "sqlalchemy", "rq", "redis", "config"}
+
+
+def files_of(name: str) -> list[Path]:
+    return sorted((ROOT / name).rglob("*.py")) if (ROOT / name).is_dir() else [ROOT / f"{name}.py"]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the top-level names that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0] if not node.level else path.relative_to(ROOT).parts[0]
+
+
+def imports_of(name: str) -> set[str]:
+    return {imported for path in files_of(name) for imported in imports(path)}
+
+
+def our_files() -> list[Path]:
+    return [path for name in LINE for path in files_of(name)]
+
+
+def test_every_module_has_its_place() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
+    modules = {path.stem for path in ROOT.glob("*.py")}
+    assert (packages | modules | {"api"}) - LINE.keys() == set()
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_imports_go_downwards(name: str) -> None:
+    ours = imports_of(name) & LINE.keys() - {name}
+    assert {other for other in ours if LINE[other] >= LINE[name]} == set()
+    assert {other for other in ours if name not in IMPORTERS.get(other, {name})} == set()
+    if name in WEB:
+        assert ours - WEB == set()
+
+
+def test_the_web_never_imports_what_runs_submissions() -> None:
+    assert {imported for name in WEB for imported in imports_of(name)} & NOT_IN_WEB == set()
+
+
+def test_the_runner_never_imports_the_service() -> None:
+    assert imports_of("runner") & (NOT_IN_RUNNER | LINE.keys() - {"runner"}) == set()
+
+
+def modules_after(statement: str, home: Path) -> set[str]:
+    """Run a statement in a new process; return the top-level names of all that it imported."""
+    code = f"{statement}\nimport json, sys; print(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"DATARUN_HOME": str(home)},
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=60,
+    )
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_the_web_process_holds_nothing_that_runs_submissions(tmp_path: Path) -> None:
+    request = "from app import create_app; create_app().test_client().get('/healthz')"
+    assert modules_after(request, tmp_path) & NOT_IN_WEB == set()
+
+
+def test_the_runner_process_holds_nothing_of_the_service(tmp_path: Path) -> None:
+    assert modules_after("import runner", tmp_path) & NOT_IN_RUNNER == set()
+
+
+def reads_environment(path: Path) -> bool:
+    """True for os.environ and its kin, except `os.environ.clear()` and `.update()`: a child makes its own."""
+    tree = ast.parse(path.read_text())
+    written = {node.value for node in ast.walk(tree) if getattr(node, "attr", None) in ("clear", "update")}
+    used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node not in written}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "os":
+            used |= {f"os.{alias.name}" for alias in node.names}
+    return bool(used & {"os.environ", "os.environb", "os.getenv", "os.getenvb"})
+
+
+def test_config_alone_reads_the_environment() -> None:
+    """The demo, apart from the service, passes its own environment on to the processes that it starts."""
+    assert {path.name for path in our_files() if reads_environment(path)} - {"demo.py"} == {"config.py"}
+
+
+def test_schemas_alone_knows_the_encoding() -> None:
+    knowing = {path.name for path in our_files() if {"base64", "zlib"} & set(imports(path))}
+    assert knowing == {"schemas.py", "post_api.py"}
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert all(setting.name.isupper() and setting.metadata["meaning"] for setting in fields(Config))
+
+
+def test_there_is_one_table_of_settings() -> None:
+    """What other files say about settings is about settings that exist, with their defaults where they show one."""
+    known = {setting.name for setting in fields(Config)}
+    examples = set(re.findall(r"^#? ?([A-Z][A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert examples
+    assert examples - known == set()
+    assert json.loads((ROOT / "app.json").read_text())["env"].keys() - known == set()
+    assert set(re.findall(r"export ([A-Z_]+)", (ROOT / "Makefile").read_text())) - known == {"PATH"}
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_variable_means_the_default(text: str) -> None:
+    assert Config.from_environ({setting.name: text for setting in fields(Config)}) == Config()
+
+
+def test_a_value_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^PORT is 'http', expected int$"):
+        Config.from_environ({"PORT": "http"})
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("postgres://u:p@host:5432/name", "postgresql+psycopg://u:p@host:5432/name"),
+        ("postgresql://host/name", "postgresql+psycopg://host/name"),
+        ("postgresql+psycopg://host/name", "postgresql+psycopg://host/name"),
+        ("sqlite:////tmp/x", "sqlite:////tmp/x"),
+    ],
+)
+def test_spellings_of_the_database_url_are_understood(given: str, used: str) -> None:
+    assert Config(DATABASE_URL=given).database_url == used
+
+
+def test_the_database_is_in_the_home_folder_by_default(tmp_path: Path) -> None:
+    assert Config(DATARUN_HOME=tmp_path).database_url == f"sqlite:///{tmp_path}/datarun.sqlite"
