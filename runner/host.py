@@ -52,7 +52,7 @@ class Zygote:
     scratch : folder for the files of running tasks; its own, and on a disk with room for them.
     threads : of BLAS, OpenMP and joblib, in each fold.
     environ : the environment from which the numeric libraries' own settings are taken.
-    first_uid : as root, slot n runs submissions under the user and group `first_uid + n`.
+    first_uid : as root, slot n (0, 1, ... of those alive) runs submissions under the user and group `first_uid + n`.
     layers : the restrictions to apply, by their names in `sandbox.LAYERS`; None: all that the system allows.
     secrets : files and folders of the service, which no fold may read: the self-test tries them.
 
@@ -120,11 +120,11 @@ class Zygote:
                 "it needs numpy, pandas, scikit-learn and psutil"
             ) from None
 
-    def new_slot(self, number: int) -> socket.socket:
-        """Return the worker's end of a new slot. Slots of different numbers share nothing."""
+    def new_slot(self) -> socket.socket:
+        """Return the worker's end of a new slot."""
         ours, theirs = socket.socketpair()
         with theirs:
-            wire.send(self._control, {"slot": number}, [theirs.fileno()])
+            wire.send(self._control, {"slot": "new"}, [theirs.fileno()])
         return ours
 
     def fileno(self) -> int:

@@ -1,6 +1,6 @@
 """Messages between worker, zygote and slot: JSON with a length before it, and open files, on a Unix stream socket.
 
-main of worker -> zygote   {"slot": number}, one file: the slot's end of a new socket pair
+main of worker -> zygote   {"slot": "new"}, one file: the slot's end of a new socket pair
 worker -> slot             {"fold": {...}} or {"split": {...}}, files as `task.py` lists them
                            {"stop": cause}
 slot -> worker             {"progress": {...}}, {"log": text}, {"finished": {...}} with the files of the result

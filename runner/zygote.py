@@ -80,29 +80,29 @@ def main(control: socket.socket) -> None:
         layers=shared.layers,
     )
     wire.send(control, {"ready": {"level": found.level, "missing": found.missing}})
-    slots: set[int] = set()
+    slots: dict[int, int] = {}  # numbers of the living ones, by process id
     while True:
         select.select([control], [], [], 1.0)
         reap(slots)
         try:
             if not select.select([control], [], [], 0)[0]:
                 continue
-            message, files = wire.receive(control)
+            _message, [fd] = wire.receive(control)
         except (EOFError, ConnectionError):
             return
-        [fd] = files
+        number = next(n for n in range(slot.MOST_SLOTS) if n not in slots.values())
         if (pid := os.fork()) == 0:
             control.close()
-            slot.main(socket.socket(fileno=fd), message["slot"], shared)
+            slot.main(socket.socket(fileno=fd), number, shared)
         os.close(fd)
-        slots.add(pid)
+        slots[pid] = number
 
 
-def reap(slots: set[int]) -> None:
+def reap(slots: dict[int, int]) -> None:
     """Collect slots that ended, and end what a slot that was killed has left to us."""
     with suppress(ChildProcessError):
         while pid := os.waitpid(-1, os.WNOHANG)[0]:
-            slots.discard(pid)
+            slots.pop(pid, None)
     tree.end_all(os.getpid(), spare=slots)
 
 

@@ -47,7 +47,7 @@ def zygote(scratch: Path) -> Iterator[Zygote]:
 
 @pytest.fixture(scope="module")
 def slot(zygote: Zygote) -> Iterator[Slot]:
-    slot = Slot(zygote.new_slot(0))
+    slot = Slot(zygote.new_slot())
     yield slot
     slot.close()
 
@@ -331,7 +331,7 @@ def slot_processes() -> set[psutil.Process]:
 def second_slot(zygote: Zygote) -> Iterator[tuple[Slot, psutil.Process]]:
     """A slot of the test's own, and its process."""
     others = slot_processes()
-    slot = Slot(zygote.new_slot(1))
+    slot = Slot(zygote.new_slot())
     deadline = time.monotonic() + 30
     while not (process := slot_processes() - others):
         assert time.monotonic() < deadline
