@@ -9,7 +9,6 @@ All of it can be lost at any moment, and is fetched again.
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -28,10 +27,6 @@ LOCK_WAIT = 0.05  # seconds between two attempts to get a lock
 Beat = Callable[[], None]  # called often while we copy; what it raises ends the copy
 
 
-class CorruptContent(Exception):
-    """The database's bytes are not those of their hash."""
-
-
 class Cache:
     """The cache in a folder, of at most `size` bytes, but for what is in use."""
 
@@ -40,7 +35,7 @@ class Cache:
         self._size = size
 
     def content(self, sha256: str, beat: Beat) -> Path:
-        """Return the file with that content, fetched unless it is there. Raises CorruptContent."""
+        """Return the file with that content, fetched unless it is there. Raises files.CorruptContent."""
         path = self._folder / "contents" / sha256
         with self._lock(sha256, beat):
             if not path.exists():
@@ -48,7 +43,8 @@ class Cache:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
                     try:
-                        fetch(sha256, file, beat)
+                        file.writelines(beating(sha256, beat))
+                        file.flush()
                         os.fsync(file.fileno())
                         Path(file.name).replace(path)
                     except BaseException:
@@ -58,17 +54,13 @@ class Cache:
         return path
 
     def submission(self, files_path: str, contents: Mapping[str, str], beat: Beat) -> Path:
-        """Return the folder with a submission's files, given their hashes by name. Raises CorruptContent."""
+        """Return the folder with a submission's files, given their hashes by name."""
         sha256 = hashlib.sha256(json.dumps(sorted(contents.items())).encode()).hexdigest()
         path = self._folder / files_path / sha256
         with self._lock(sha256, beat):
             if not path.exists():
-                data = {}
-                for name, content in contents.items():
-                    file = io.BytesIO()
-                    fetch(content, file, beat)
-                    data[name] = file.getvalue()
-                files.save_files(path, {"files": data})
+                pieces = {name: beating(content, beat) for name, content in contents.items()}
+                files.save_files(path, {"files": pieces})
             os.utime(path)
         return path
 
@@ -76,7 +68,7 @@ class Cache:
         """Return the content in a file that no path leads to: a data set's own files, which hold labels."""
         self._folder.mkdir(parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (whoever asked closes it)
-        fetch(sha256, file, beat)
+        file.writelines(beating(sha256, beat))
         file.seek(0)
         return file
 
@@ -105,16 +97,11 @@ class Cache:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def fetch(sha256: str, file: BinaryIO, beat: Beat) -> None:
-    """Copy a content from the database into a file. Raises CorruptContent."""
-    digest = hashlib.sha256()
+def beating(sha256: str, beat: Beat) -> Iterator[bytes]:
+    """Read a content from the database, with a beat for each piece."""
     for piece in files.read(sha256):
-        digest.update(piece)
-        file.write(piece)
         beat()
-    file.flush()
-    if digest.hexdigest() != sha256:
-        raise CorruptContent(sha256)
+        yield piece
 
 
 def size_of(path: Path) -> int:

@@ -55,14 +55,13 @@ def connection(config: Config, patient: bool = False) -> Redis:
 
     It costs a request little where the server is gone; a `patient` one, for workers, survives an outage of a minute.
     """
-    options: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_keepalive": True}
+    options: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT}
     if patient:
         options |= {"retry": Retry(ExponentialBackoff(cap=2, base=0.1), 30)}
     else:
         options |= {"retry": Retry(NoBackoff(), 0), "socket_timeout": ANSWER_TIMEOUT}
     if config.REDIS_URL:
         return Redis.from_url(config.REDIS_URL, **options)
-    del options["socket_keepalive"]  # of TCP alone
     pool = ConnectionPool(
         connection_class=queue_server.EmbeddedConnection, home=config.DATARUN_HOME.resolve(), **options
     )

@@ -33,7 +33,6 @@ from recording import (
 
 log = logging.getLogger(__name__)
 
-UNCLAIMED_FOR = 5.0  # seconds between a commit and its job, or between a job taken from a queue and the claim
 BATCH = 500  # rows of one transaction
 LEASE = "datarun:reconciler"  # one process on all hosts reconciles; two at once would do no harm
 RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
@@ -49,6 +48,8 @@ class Reconciler:
         self._clock = clock
         self._interval = config.RECONCILE_INTERVAL
         self._max_attempts = config.MAX_ATTEMPTS
+        # between a commit and its job, or a job taken from its queue and the claim, there are milliseconds
+        self._unclaimed_for = config.RECONCILE_INTERVAL
         # a heartbeat may have been written an interval before it was first seen
         self._claimed_for = max(config.DEAD_AFTER - config.RECONCILE_INTERVAL, 2 * config.HEARTBEAT_INTERVAL)
         self._me = str(uuid4())
@@ -83,7 +84,7 @@ class Reconciler:
         if at - self._looked_at > 3 * self._interval:  # we were stopped, or the machine slept
             self._seen.clear()
         self._looked_at = at
-        with session() as opened:
+        with session(writes=False) as opened:
             rows: list[Row] = [(RawData, row) for row in opened.execute(_waiting_splits())]
             rows += [(SubmissionFold, row) for row in opened.execute(waiting_folds())]
         queued = jobs.queued_ids(self._redis)  # after the rows: a row enqueued in between is not missed
@@ -94,7 +95,7 @@ class Reconciler:
                 continue
             key = (model, row[0], row.task_id, row.token, row.heartbeat_at)
             seen[key] = self._seen.get(key, at)
-            if at - seen[key] >= (UNCLAIMED_FOR if row.token is None else self._claimed_for):
+            if at - seen[key] >= (self._unclaimed_for if row.token is None else self._claimed_for):
                 lost.append((model, row))
         self._seen = seen
         return sum(self._repair(lost[start : start + BATCH]) for start in range(0, len(lost), BATCH))

@@ -5,10 +5,10 @@ All of it needs an app context, and holds no database connection between two wri
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 from sqlalchemy import delete, func, insert, select, update
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 
+import files
 import jobs
 from models import Cause, FoldPredictions, RawData, State, Submission, SubmissionFold, UTCDateTime, db
 
@@ -54,10 +55,11 @@ def _now_sqlite(*_: object, **__: object) -> str:
 
 
 @contextmanager
-def session() -> Iterator[Session]:
+def session(writes: bool = True) -> Iterator[Session]:
     """A transaction of its own, committed at the end, after which no connection to the database is held."""
     try:
-        with Session(db.engine, expire_on_commit=False) as opened, opened.begin():
+        engine = db.engine.execution_options(writes=writes)
+        with Session(engine, expire_on_commit=False) as opened, opened.begin():
             yield opened
     finally:
         db.engine.dispose()
@@ -99,7 +101,7 @@ class Claim:
 
     def holds(self) -> bool:
         """Whether the row is still ours."""
-        with session() as opened:
+        with session(writes=False) as opened:
             return opened.scalar(select(func.count()).select_from(self.model).where(*self._row())) == 1
 
     def heartbeat(self, **values: Any) -> bool:
@@ -125,11 +127,22 @@ class Claim:
                 )
             return True
 
-    def finish_split(self, log_messages: str, **columns: Any) -> bool:
-        """Write a split that succeeded: `columns` name the contents that it made. False where the row is not ours."""
+    def finish_split(self, contents: Mapping[str, BinaryIO], log_messages: str, **columns: Any) -> bool:
+        """Write a split that succeeded, and the contents that it made; False where the row is not ours.
+
+        Contents that are stored already cost little here; those of an earlier split are removed.
+        """
         with session() as opened:
-            log_messages = self.notes + log_messages
-            return self._update(opened, split_state=State.DONE, ended_at=now(), log_messages=log_messages, **columns)
+            before = opened.execute(
+                select(*(getattr(RawData, name) for name in contents)).filter_by(id=self.id)
+            ).first()
+            if not self._update(opened, heartbeat_at=now()):
+                return False
+            columns |= {name: files.store(file, opened) for name, file in contents.items()}
+            columns |= {"split_state": State.DONE, "ended_at": now(), "log_messages": self.notes + log_messages}
+            self._update(opened, **columns)
+            files.remove_unowned(opened, before or ())
+            return True
 
     def fail(self, cause: str, log_messages: str) -> bool:
         """End the row in ERROR, and with a split the folds that wait for it. False where the row is not ours."""
@@ -224,6 +237,6 @@ def waiting_folds(*conditions: ColumnElement[bool]) -> Any:
 
 def enqueue_waiting_folds(raw_data_id: int) -> int:
     """Enqueue the folds that waited for their data's split; return how many."""
-    with session() as opened:
+    with session(writes=False) as opened:
         rows = opened.execute(waiting_folds(RawData.id == raw_data_id, SubmissionFold.token.is_(None))).all()
     return jobs.enqueue_all(jobs.fold_job(*row[:5]) for row in rows)

@@ -17,20 +17,19 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import count
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
-import files
 import numpy as np
 import redis
 import schemas
-from app import create_app
 from flask import Flask
 from sqlalchemy import inspect
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+import files
 import jobs
 import recording
+from app import create_app
 from cache import Cache
 from config import Config
 from listening import Listener
@@ -253,7 +252,7 @@ class Worker:
     # ---- folds
 
     def _fold_task(self, claim: Claim, pulse: Pulse) -> FoldTask:
-        with recording.session() as opened:
+        with recording.session(writes=False) as opened:
             fold = opened.get_one(SubmissionFold, claim.id)
             submission = fold.submission
             data = submission.raw_data_row
@@ -303,7 +302,7 @@ class Worker:
     # ---- splits
 
     def _split_task(self, claim: Claim, pulse: Pulse) -> SplitTask:
-        with recording.session() as opened:
+        with recording.session(writes=False) as opened:
             data = opened.get_one(RawData, claim.id)
             contents = {file.name: file.sha256 for file in data.files}
         return SplitTask(
@@ -332,9 +331,11 @@ class Worker:
             "X_train": outcome.X_train,
             "X_test": outcome.X_test,
         }
-        columns = {name: store(file, pulse) for name, file in made.items()}
-        columns |= {"n_train": outcome.n_train, "n_test": outcome.n_test, "classes": outcome.classes}
-        if claim.finish_split(clean(outcome.log_messages), **columns):
+        for file in made.values():
+            files.store(file)  # ahead of the transaction below, which others may have to wait for
+            pulse()
+        columns = {"n_train": outcome.n_train, "n_test": outcome.n_test, "classes": outcome.classes}
+        if claim.finish_split(made, clean(outcome.log_messages), **columns):
             n_folds = recording.enqueue_waiting_folds(claim.id)
             log.info("%s: DONE, %d + %d rows, %d folds", claim.name, outcome.n_train, outcome.n_test, n_folds)
 
@@ -346,13 +347,6 @@ def clean(text: str) -> str:
 
 def elements_of(data: RawData) -> list[str]:
     return [element.strip() for element in data.workflow_elements.split(",")]
-
-
-def store(file: BinaryIO, pulse: Pulse) -> str:
-    """Store what a split made; return its hash."""
-    file.seek(0)
-    pulse()
-    return files.store(file)
 
 
 def check_range(name: str, rows: np.ndarray, n_train: int) -> None:
@@ -390,7 +384,6 @@ def main(queues: list[str]) -> int:
     app = create_app(config)
     processes = Processes()
     wait_for_schema(app, processes)
-    numbers = count(1)  # a slot's number is never used twice: its folder may still be wiped
     zygote: Zygote | None = None
     while not processes.stopping:
         if zygote is None or zygote.poll() is not None:
@@ -400,7 +393,7 @@ def main(queues: list[str]) -> int:
             processes.fork("reconciler", partial(reconcile, app, config, zygote))
         for name in (f"worker {number}" for number in range(1, config.WORKER_CONCURRENCY + 1)):
             if processes.lacks(name):
-                with zygote.new_slot(next(numbers)) as sock:
+                with zygote.new_slot() as sock:
                     processes.fork(name, partial(work, queues or list(jobs.QUEUES), app, config, zygote, sock))
         processes.wait(0.5, zygote)
     log.info("stopping")

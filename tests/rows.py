@@ -1,8 +1,9 @@
 """Rows as the API leaves them, for tests that need no request: iris, submissions from `tests/submissions`, folds."""
 
-import hashlib
+import io
 import zlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,9 +11,8 @@ from uuid import uuid4
 import numpy as np
 from sklearn.datasets import load_iris
 
+import files
 from models import (
-    Chunk,
-    Content,
     FoldIndices,
     RawData,
     RawDataFile,
@@ -22,7 +22,6 @@ from models import (
     SubmissionFold,
     db,
 )
-from recording import now
 
 SUBMISSIONS = Path(__file__).parent / "submissions"
 TRAIN_IS, TEST_IS = range(0, 90), range(90, 120)  # of the 120 training rows that a held out fifth of iris leaves
@@ -30,12 +29,7 @@ TRAIN_IS, TEST_IS = range(0, 90), range(90, 120)  # of the 120 training rows tha
 
 def content(data: bytes) -> str:
     """Store a content; return its hash."""
-    sha256 = hashlib.sha256(data).hexdigest()
-    if db.session.get(Content, sha256) is None:
-        db.session.add(Content(sha256=sha256, size=len(data)))
-        db.session.flush()
-        db.session.add(Chunk(sha256=sha256, position=0, data=data))
-    return sha256
+    return files.store(io.BytesIO(data), db.session)
 
 
 def iris_csv() -> bytes:
@@ -99,4 +93,4 @@ def fold(
 
 
 def execution() -> dict[str, Any]:
-    return {"task_id": str(uuid4()), "queued_at": now()}
+    return {"task_id": str(uuid4()), "queued_at": datetime.now(UTC)}
