@@ -1,4 +1,4 @@
-"""The client against a small server that records what it is sent; the service itself is met in test_demo.py."""
+"""The client, against a small server that records what it is sent, and against the service."""
 
 import base64
 import inspect
@@ -19,9 +19,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from sklearn.model_selection import train_test_split
 from werkzeug.formparser import parse_form_data
 
 import post_api
+from servers import Service
 
 SIGNATURES = {
     "get_raw_data": "",
@@ -446,3 +448,30 @@ def test_the_file_works_on_its_own_without_tqdm(server: Recorder, tmp_path: Path
     command = [sys.executable, "-I", "-c", program, str(tmp_path), *server.user]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("{1: 'TESTED'}\n", "")
+
+
+@pytest.mark.parametrize("large_files", [post_api.LARGE_FILES, 0], ids=["json", "multipart"])
+def test_the_service_takes_what_the_client_sends(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large_files: int
+) -> None:
+    monkeypatch.setattr(post_api, "LARGE_FILES", large_files)
+    user = (service.base_url, *service.auth)
+    (tmp_path / "data.csv").write_text("a,y\n" + "".join(f"{i},{i}\n" for i in range(10)))
+    (tmp_path / "regressor.py").write_text(
+        "class Regressor:\n    def fit(self, X, y):\n        pass\n    def predict(self, X):\n        return X[:, 0]\n"
+    )
+    name, i = f"data {large_files}", large_files + 1
+    raw_data = post_api.post_data(*user, name, "y", "regressor", tmp_path / "data.csv").json()
+    assert post_api.post_split(*user, 0.4, raw_data["id"], random_state=0).status_code == 200
+    files = [tmp_path / "regressor.py"]
+    posted = post_api.post_submission_fold(*user, i, i, range(3), [5, 4], "H", raw_data["id"], files)
+    assert (posted.status_code, posted.json()["priority"]) == (201, "H")
+    assert decode_indices(posted.json()["test_is"]) == [5, 4]
+    assert post_api.wait_for_folds(*user, [i], timeout=60, interval=0.05) == {i: "TESTED"}
+    replaced = post_api.post_submission_fold(*user, i, i, range(2), [], force="submission_fold")
+    assert (replaced.status_code, replaced.json()["priority"]) == (201, "L")
+    assert post_api.wait_for_folds(*user, [i], timeout=60, interval=0.05) == {i: "TESTED"}
+    (fold,) = post_api.get_prediction_new(*user, raw_data["id"]).json()
+    train_is, test_is = train_test_split(np.arange(10), test_size=0.4, random_state=0)
+    assert post_api.decode_predictions(fold["full_train_predictions"]).tolist() == train_is.tolist()
+    assert post_api.decode_predictions(fold["test_predictions"], 1).tolist() == [[row] for row in test_is]
