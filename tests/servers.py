@@ -101,7 +101,8 @@ def postgres() -> Iterator[str]:
     """Run a PostgreSQL server; give the URL of its `postgres` database.
 
     The server refuses to run as root: under root it runs as nobody, from a copy of the wheel's files, since a virtual
-    environment may lie where nobody cannot go.
+    environment may lie where nobody cannot go. initdb refuses a uid without a name, as containers have them: there it
+    runs in a user namespace, as nobody.
     """
     with tempfile.TemporaryDirectory(prefix="datarun-postgres-") as name:
         folder = Path(name)
@@ -113,13 +114,11 @@ def postgres() -> Iterator[str]:
             package = _copy_postgres(package, folder)
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         programs, data, port = package / "pginstall" / "bin", folder / "data", free_port()
-        subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "datarun", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            cwd=folder,
-            **user,
-        )
+        command = [programs / "initdb", "-D", data, "-U", "datarun", "-A", "trust", "-E", "UTF8"]
+        command += ["--no-locale", "--no-sync"]
+        if not _has_name(os.geteuid()):
+            command = ["unshare", "--user", "--map-user=65534", "--map-group=65534", *command]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
         command = [programs / "postgres", "-D", data, "-p", port, "-k", folder, "-c", "listen_addresses=127.0.0.1"]
         command += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
         with running(command, folder / "log", signal.SIGINT, cwd=folder, **user):
@@ -137,6 +136,13 @@ def _copy_postgres(package: Path, folder: Path) -> Path:
         if source.exists():
             shutil.copytree(source, folder / source.name, ignore=ignored)
     return folder / package.name
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        return bool(pwd.getpwuid(uid))
+    except KeyError:
+        return False
 
 
 def _answers(ask: Callable[[], Any], refusal: type[Exception]) -> bool:
