@@ -15,7 +15,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -38,6 +38,7 @@ N_FOLDS = 5
 START_TIMEOUT = 60  # seconds
 STOP_TIMEOUT = 30  # seconds
 FOLDS_TIMEOUT = 600  # seconds
+LOG_SHOWN = 5000  # characters of each log where the demo fails
 PAGE_WIDTH = 120  # columns of the table where there is no terminal
 LEAST_IMPORTANT = ("validate s", "test s", "priority", "train s", "MB", "data", "validation", "cause", "test")
 
@@ -208,50 +209,34 @@ def scratch_instance(home: Path) -> Iterator[tuple[str, str, str]]:
         "DATARUN_PASSWORD": password,
         "GRACE_PERIOD": "1",
     }
-    environment = {**os.environ, **settings}
+    options = {"cwd": ROOT, "env": {**os.environ, **settings}, "stdin": subprocess.DEVNULL}
     python = sys.executable
     with ExitStack() as stack:
         stack.callback(queue_server.stop, home)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         url = "http://{}:{}".format(*listener.getsockname())
-        run_to_end([python, "-m", "flask", "--app", "app", "db", "upgrade"], home / "upgrade.log", environment)
-        web = [python, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", "app:create_app()"]
-        worker = [python, "worker.py"]
-        processes = {
-            home / "web.log": stack.enter_context(
-                running(web, home / "web.log", environment, pass_fds=[listener.fileno()])
-            ),
-            home / "worker.log": stack.enter_context(running(worker, home / "worker.log", environment)),
-        }
-        wait_until_healthy(url, processes)
-        yield url, "demo", password
-
-
-def run_to_end(command: list[str], log: Path, environment: dict[str, str]) -> None:
-    with log.open("wb") as output:
-        status = subprocess.run(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False
-        ).returncode
-    if status:
-        sys.exit(f"{' '.join(command)} ended with status {status}:\n{log.read_text()}")
+        try:
+            with (home / "release.log").open("wb") as output:
+                upgrade = [python, "-m", "flask", "--app", "app", "db", "upgrade"]
+                subprocess.run(upgrade, check=True, stdout=output, stderr=output, **options)
+            web = [python, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", "app:create_app()"]
+            worker = [python, "worker.py"]
+            processes = [
+                stack.enter_context(running(web, home / "web.log", pass_fds=[listener.fileno()], **options)),
+                stack.enter_context(running(worker, home / "worker.log", **options)),
+            ]
+            wait_until_healthy(url, processes)
+            yield url, "demo", password
+        except (TimeoutError, requests.RequestException, subprocess.CalledProcessError) as error:
+            logs = [f"{log.name}:\n{log.read_text()[-LOG_SHOWN:]}" for log in sorted(home.glob("*.log"))]
+            sys.exit("\n\n".join([str(error), *logs]))
 
 
 @contextmanager
-def running(
-    command: list[str], log: Path, environment: dict[str, str], pass_fds: Sequence[int] = ()
-) -> Iterator[subprocess.Popen]:
+def running(command: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen]:
     """Run a process in a session of its own, since Ctrl-C at the terminal is for us: we end it in our order."""
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            pass_fds=pass_fds,
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, **options)
     try:
         yield process
     finally:
@@ -265,19 +250,16 @@ def running(
             process.wait()
 
 
-def wait_until_healthy(url: str, processes: dict[Path, subprocess.Popen]) -> None:
-    """Wait for the web to answer; `processes` are those that must run, by their logs."""
+def wait_until_healthy(url: str, processes: list[subprocess.Popen]) -> None:
+    """Wait until the web answers; raise TimeoutError where it does not, or where a process has ended."""
     deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline:
-        for log, process in processes.items():
-            if process.poll() is not None:
-                sys.exit(f"{log.stem} ended with status {process.returncode}:\n{log.read_text()}")
+    while time.monotonic() < deadline and all(process.poll() is None for process in processes):
         try:
             if requests.get(f"{url}/healthz", timeout=1).ok:
                 return
         except requests.RequestException:
             time.sleep(0.05)
-    sys.exit(f"The web does not answer after {START_TIMEOUT} s:\n{next(iter(processes)).read_text()}")
+    raise TimeoutError("The scratch instance does not answer.")
 
 
 # ---- what the demo shows
