@@ -4,6 +4,7 @@ A content is stored once, by the SHA-256 of its bytes, and lives as long as a ro
 """
 
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete, exists, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -29,6 +30,9 @@ OWNERS = (
 )  # the columns that name a content
 
 
+EMPTY = hashlib.sha256().hexdigest()
+
+
 class CorruptContent(Exception):
     """A stored content is not what its hash says."""
 
@@ -38,6 +42,8 @@ def name_fault(name: str) -> str | None:
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
+        return "is not UTF-8"
+    if "\N{REPLACEMENT CHARACTER}" in name:  # what the multipart parser makes of other bytes
         return "is not UTF-8"
     if name in ("", ".", "..") or "/" in name or "\\" in name:
         return "is no plain file name"
@@ -63,24 +69,24 @@ def digest(file: BinaryIO) -> str:
     return sha256.hexdigest()
 
 
-def store(file: BinaryIO, session: Session | None = None) -> str:
-    """Store a file's bytes, if they are not stored yet, and return their SHA-256.
+def store(file: BinaryIO, session: Session | None = None, sha256: str | None = None) -> str:
+    """Store a file's bytes, if they are not stored yet, and return their SHA-256, which may be given if it is known.
 
     Give the session whose transaction also writes the row that names the content: nobody can remove it in between.
     Without one, it is stored by a transaction of its own, and is anybody's to remove until a row names it.
     """
     if session is None:
         with Session(db.engine) as own, own.begin():
-            return store(file, own)
-    sha256 = digest(file)
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    new = insert(Content).values(sha256=sha256, size=file.tell()).on_conflict_do_nothing()
+            return store(file, own, sha256)
+    sha256 = sha256 or digest(file)
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    new = dialect.insert(Content).values(sha256=sha256, size=file.seek(0, os.SEEK_END)).on_conflict_do_nothing()
     known = select(Content.sha256).filter_by(sha256=sha256).with_for_update(read=True)
     while session.scalar(new.returning(Content.sha256)) is None:  # waits for whoever is storing or removing it
         if session.scalar(known):
             return sha256
     for position, chunk in enumerate(chunks_of(file)):
-        session.execute(db.insert(Chunk).values(sha256=sha256, position=position, data=chunk))
+        session.execute(insert(Chunk).values(sha256=sha256, position=position, data=chunk))
     return sha256
 
 
@@ -104,6 +110,28 @@ def read(sha256: str) -> Iterator[bytes]:
         position += 1
     if found.hexdigest() != sha256:
         raise CorruptContent(sha256)
+
+
+class _Chunks(io.RawIOBase):
+    """Chunks as a stream; what is not read of them is never asked for."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        while not self._rest and (chunk := next(self._chunks, None)):
+            self._rest = memoryview(chunk)
+        n = min(len(buffer), len(self._rest))
+        buffer[:n], self._rest = self._rest[:n], self._rest[n:]
+        return n
+
+
+def open_content(sha256: str) -> BinaryIO:
+    """Open a content to be read from its beginning to where one likes; raises CorruptContent as `read` does."""
+    return io.BufferedReader(_Chunks(read(sha256)))
 
 
 def remove_unowned(session: Session, contents: Iterable[str | None]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
@@ -138,6 +139,12 @@ class Execution:
     heartbeat_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
+    def begin_anew(self) -> None:
+        """Give the row a job of its own, which nobody has claimed yet."""
+        self.task_id, self.token, self.attempts = str(uuid4()), None, 0
+        self.queued_at, self.started_at, self.heartbeat_at, self.ended_at = datetime.now(UTC), None, None, None
+        self.log_messages = None
+
 
 class User(db.Model):
     """Somebody who may use the API."""
@@ -248,6 +255,13 @@ class SubmissionFold(Execution, db.Model):
     predictions: Mapped["FoldPredictions | None"] = relationship(
         cascade="all, delete-orphan", single_parent=True, uselist=False
     )
+
+    def begin_anew(self) -> None:
+        """Return the fold to TODO, without the results that it had."""
+        super().begin_anew()
+        self.state, self.cause, self.isolation, self.predictions, self.new = State.TODO, None, None, None, True
+        self.train_time = self.validation_time = self.test_time = 0.0
+        self.train_cpu_time = self.test_cpu_time = self.train_memory = self.test_memory = 0.0
 
     __table_args__ = (
         # light lists and delivery read this index alone; reconciliation reads the rows that are not final

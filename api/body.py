@@ -1,0 +1,84 @@
+"""What a request sends, in three forms: JSON, a form, or a form with files. Each is bounded before it is read."""
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from flask import current_app, request
+from marshmallow import Schema, ValidationError
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+
+from schemas import MB, Files
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+
+
+def bound_body() -> None:
+    """Limit the present request's body: files may be large, as they are spooled to disk; the rest is held in memory."""
+    config = current_app.config
+    is_multipart = request.mimetype == MULTIPART
+    request.max_content_length = config["MAX_UPLOAD_SIZE" if is_multipart else "MAX_BODY_SIZE"] * MB
+    request.max_form_memory_size = config["MAX_BODY_SIZE"] * MB
+
+
+def takes(schema: type[Schema]) -> Callable:
+    """Give the view the request's body, as loaded by the schema, as its first argument."""
+    loader = schema()
+
+    def decorate(view: Callable) -> Callable:
+        @wraps(view)
+        def wrapper(**arguments: Any) -> Any:
+            return view(loader.load(read_body(loader)), **arguments)
+
+        wrapper.takes = loader
+        return wrapper
+
+    return decorate
+
+
+def read_body(schema: Schema) -> dict[str, Any]:
+    """Return the body's values by field, as JSON would have them; files that were uploaded as open files."""
+    if request.mimetype == JSON:
+        return _read_json()
+    if request.mimetype in (FORM, MULTIPART):
+        return _read_form(schema)
+    if request.mimetype or request.get_data():
+        raise UnsupportedMediaType
+    return {}
+
+
+def _read_json() -> dict[str, Any]:
+    try:
+        body = json.loads(request.get_data(cache=False) or "{}")
+    except RequestEntityTooLarge:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"JSON parse error - {error}") from None
+    if not isinstance(body, dict):
+        raise ValidationError(
+            f"Invalid data. Expected a dictionary, but got {type(body).__name__}.", "non_field_errors"
+        )
+    return body
+
+
+def _read_form(schema: Schema) -> dict[str, Any]:
+    body, errors = {}, {}
+    for name, texts in request.form.lists():
+        field = schema.fields.get(name)
+        try:
+            body[name] = field.from_form(texts) if field else texts
+        except ValidationError as error:
+            errors[name] = error.messages
+    for name, uploads in request.files.lists():
+        if not isinstance(schema.fields.get(name), Files):
+            body[name] = None  # unknown, or refused by the field
+            continue
+        body[name] = {upload.filename: upload.stream for upload in uploads}
+        if len(body[name]) < len(uploads):
+            errors[name] = ["Two files have the same name; expected each once."]
+    if errors:
+        raise ValidationError(errors)
+    return body

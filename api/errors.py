@@ -1,0 +1,73 @@
+"""Every error as JSON: {"field": ["what was wrong, what is expected"]} for a 400, {"detail": "..."} for the rest."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NoReturn
+
+from flask import Flask, current_app, jsonify
+from flask.typing import ResponseReturnValue
+from marshmallow import ValidationError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException
+
+from models import db
+
+RETRY_AFTER = 5  # seconds that a client is asked to wait for the database
+MOST_RACES = 5  # that a request loses before it is given up
+
+
+def refuse(field: str, sentence: str) -> NoReturn:
+    """Answer 400; what the present transaction did is rolled back."""
+    raise ValidationError({field: [sentence]})
+
+
+def after_races(change: Callable) -> Callable:
+    """Do `change`, a transaction, again when another request at the same instant has written the same row.
+
+    The second time, that row is there to be seen, and is refused or built upon as any other.
+    """
+
+    @wraps(change)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(MOST_RACES - 1):
+            try:
+                return change(*args, **kwargs)
+            except IntegrityError:
+                current_app.logger.info("lost a race; once more: %s", change.__name__)
+                db.session.rollback()
+        return change(*args, **kwargs)
+
+    return wrapper
+
+
+def init_app(app: Flask) -> None:
+    app.register_error_handler(ValidationError, answer_refusal)
+    app.register_error_handler(HTTPException, answer_http_error)
+    for unreachable in (OperationalError, InterfaceError, PoolTimeout):
+        app.register_error_handler(unreachable, answer_unavailable)
+
+
+def answer_refusal(error: ValidationError) -> ResponseReturnValue:
+    return jsonify({field: listed(messages) for field, messages in error.normalized_messages().items()}), 400
+
+
+def listed(messages: Any) -> list[str]:
+    """Return a field's messages as a list; those of a list's items come as {position: messages}."""
+    if isinstance(messages, dict):
+        return [f"Item {position}: {text}" for position, texts in messages.items() for text in listed(texts)]
+    return messages
+
+
+def answer_http_error(error: HTTPException) -> ResponseReturnValue:
+    """Keep the status and headers (Allow, for example) of Werkzeug's answer, and say it in JSON."""
+    answer = error.get_response()
+    answer.data = jsonify(detail=error.description).data
+    answer.content_type = "application/json"
+    return answer
+
+
+def answer_unavailable(error: DBAPIError | PoolTimeout) -> ResponseReturnValue:
+    current_app.logger.error("the database does not answer: %s", error)
+    detail = "The database cannot be reached for now; please try again."
+    return jsonify(detail=detail), 503, {"Retry-After": str(RETRY_AFTER)}

@@ -1,0 +1,152 @@
+"""Data sets: /runapp/rawdata/, and their splits."""
+
+from typing import Any, BinaryIO
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+from sqlalchemy import select
+
+import files
+import jobs
+import schemas
+from api.body import takes
+from api.csv_file import BadCSV, is_csv, is_python, judge, too_few_rows
+from api.errors import after_races, refuse
+from api.openapi import answers
+from api.streams import stream
+from api.uploads import Uploads
+from api.workflow import workflow_fault
+from models import RawData, RawDataFile, State, Submission, SubmissionFold, db, writing
+
+MADE_BY_SPLIT = ("split_is", "y_train", "X_train", "X_test")  # columns that name contents
+SHOWN_COLUMNS = 20
+
+blueprint = Blueprint("rawdata", __name__)
+
+
+@blueprint.get("/rawdata/")
+@answers(schemas.RawData, many=True)
+def list_raw_data() -> ResponseReturnValue:
+    """List all raw data."""
+    columns = [getattr(RawData, name) for name in schemas.RawData().fields]
+    return stream(schemas.RawData().dump, [select(*columns)], RawData.id)
+
+
+@blueprint.post("/rawdata/")
+@answers(schemas.RawData, 201)
+@takes(schemas.NewRawData)
+def post_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
+    """Create a data set."""
+    if fault := workflow_fault(data["workflow_elements"]):
+        refuse("workflow_elements", fault)
+    check_files(data["files"], data["target_column"])
+    return schemas.RawData().dump(create(Uploads(data.pop("files")), **data)), 201
+
+
+@after_races
+def create(uploads: Uploads, name: str, **columns: str) -> RawData:
+    with writing():
+        if db.session.scalar(select(RawData.id).filter_by(name=name)):
+            refuse("name", "RawData with this name already exists.")
+        row = RawData(name=name, files_path=f"raw_data/{name}", **columns, files=uploads.store(RawDataFile))
+        db.session.add(row)
+    return row
+
+
+@blueprint.post("/rawdata/split/")
+@blueprint.post("/raw_data/split/")
+@answers(schemas.Task)
+@takes(schemas.Split)
+def split_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
+    """Split a data set into a training and a held-out test part."""
+    row = find(data["raw_data_id"])
+    names = {file.name: file.sha256 for file in row.files}
+    if any(map(is_python, names)):
+        refuse("raw_data_id", f"Raw data {row.id} has its own Python file; expected /runapp/rawdata/customsplit/.")
+    [csv_file] = [sha256 for name, sha256 in names.items() if is_csv(name)]
+    n = too_few_rows(files.open_content(csv_file), data["held_out_test"])
+    if n is not None:
+        share = data["held_out_test"]
+        refuse("held_out_test", f"{share:g} of {n} rows leaves none to train on; expected rows on both sides.")
+    return begin_split(**data)
+
+
+@blueprint.post("/rawdata/customsplit/")
+@blueprint.post("/raw_data/customsplit/")
+@answers(schemas.Task)
+@takes(schemas.CustomSplit)
+def custom_split_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
+    """Split a data set by the functions of its own Python file."""
+    row = find(data["raw_data_id"])
+    if not any(is_python(file.name) for file in row.files):
+        refuse("raw_data_id", f"Raw data {row.id} has no Python file of its own; expected /runapp/rawdata/split/.")
+    return begin_split(row.id, None, None, force=False)
+
+
+def begin_split(
+    raw_data_id: int, held_out_test: float | None, random_state: int | None, force: bool
+) -> ResponseReturnValue:
+    """Commit the split and enqueue its job, unless the same split is made or under way."""
+    with writing():
+        row = find(raw_data_id, lock=True)
+        same = (row.held_out_test, row.random_state) == (held_out_test, random_state)
+        if same and row.split_state in (State.TODO, State.DONE):
+            return {"task_id": row.task_id}
+        if not (same or force) and has_folds(row):
+            refuse("raw_data_id", f"Raw data {row.id} has folds on its present split; expected force to be true.")
+        stopped = [row.task_id, *(reset_folds(row) if force else [])]
+        reset_split(row, held_out_test, random_state)
+    jobs.stop_tasks(stopped)
+    jobs.enqueue(row)
+    return {"task_id": row.task_id}
+
+
+def reset_split(row: RawData, held_out_test: float | None, random_state: int | None) -> None:
+    contents = [getattr(row, name) for name in MADE_BY_SPLIT]
+    for name in (*MADE_BY_SPLIT, "n_train", "n_test", "classes"):
+        setattr(row, name, None)
+    row.held_out_test, row.random_state, row.split_state = held_out_test, random_state, State.TODO
+    row.begin_anew()
+    files.remove_unowned(db.session(), contents)
+
+
+def reset_folds(row: RawData) -> list[str | None]:
+    """Return all folds of a data set to TODO; return the ids of their jobs so far."""
+    folds = db.session.scalars(select(SubmissionFold).join(Submission).where(Submission.raw_data == row.id)).all()
+    stopped = [fold.task_id for fold in folds]
+    for fold in folds:
+        fold.begin_anew()
+    return stopped
+
+
+def check_files(uploads: dict[str, BinaryIO], target_column: str) -> None:
+    """Refuse files that are no data set: one CSV with the target column and a row, or a Python file."""
+    if any(map(is_python, uploads)):
+        return
+    csv_names = [name for name in uploads if is_csv(name)]
+    if len(csv_names) != 1:
+        refuse("files", f"{len(csv_names)} CSV files came; expected one, or a Python file that reads the data.")
+    [name] = csv_names
+    try:
+        judge(uploads[name], target_column)
+    except BadCSV as error:
+        refuse("files", f"{schemas.shown(name)} {error}; expected a header and at least one row.")
+    except KeyError as error:
+        [header] = error.args
+        columns = ", ".join(header[:SHOWN_COLUMNS]) + (", ..." if len(header) > SHOWN_COLUMNS else "")
+        refuse(
+            "target_column", f"{schemas.shown(target_column)} is no column of {schemas.shown(name)}; it has {columns}."
+        )
+
+
+def find(raw_data_id: int, lock: bool = False) -> RawData:
+    """Return a data set; refused where there is none."""
+    row = db.session.get(RawData, raw_data_id, with_for_update=lock or None)
+    if row is None:
+        refuse("raw_data_id", f"There is no raw data {raw_data_id}; expected the id of a data set.")
+    return row
+
+
+def has_folds(row: RawData) -> bool:
+    statement = select(SubmissionFold.databoard_sf_id).join(Submission).where(Submission.raw_data == row.id).limit(1)
+    return db.session.scalar(statement) is not None

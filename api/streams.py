@@ -1,0 +1,89 @@
+"""Lists as JSON, streamed: rows are read in short transactions, a few MB at a time, however slow the reader is."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from flask import Response
+from sqlalchemy import ColumnElement, Engine, Row, Select, func
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from models import db
+
+PAGE = 1000  # rows read at once
+BATCH = 4 * 2**20  # bytes of large columns read at once
+
+
+class Delivery:
+    """What wants to know whether an answer has been written; this one does not."""
+
+    def note(self, row: Row) -> None:
+        """This row is about to be written."""
+
+    def complete(self, engine: Engine) -> None:
+        """The last byte of the JSON was written. The HTTP answer has not ended: nobody has seen it complete before."""
+
+
+def stream(
+    dump: Callable[[Row], dict[str, Any]],
+    statements: Sequence[Select],
+    key: InstrumentedAttribute[int],
+    large: Sequence[ColumnElement] = (),
+    delivery: Delivery | None = None,
+) -> Response:
+    """Answer the rows that the statements select, each in the order of the unique integer `key`, as a JSON list.
+
+    `large` names the columns that may hold MBs: only so many rows are read at once as their sizes allow.
+    """
+    engine = db.engine
+    pages = itertools.chain.from_iterable(_pages(engine, statement, key, large) for statement in statements)
+    texts = _texts(engine, dump, pages, delivery or Delivery())
+    first = next(texts)  # an error of the database is still an answer of its own here
+    return Response(itertools.chain([first], texts), content_type="application/json")
+
+
+def _texts(
+    engine: Engine, dump: Callable[[Row], dict[str, Any]], pages: Iterable[Sequence[Row]], delivery: Delivery
+) -> Iterator[str]:
+    before = "["
+    for rows in pages:
+        for row in rows:
+            delivery.note(row)
+        yield before + ",\n".join(json.dumps(dump(row)) for row in rows)
+        before = ",\n"
+    yield "]\n" if before != "[" else "[]\n"
+    delivery.complete(engine)
+
+
+def _pages(
+    engine: Engine, statement: Select, key: InstrumentedAttribute[int], large: Sequence[ColumnElement]
+) -> Iterator[Sequence[Row]]:
+    sizes = statement.with_only_columns(key, sum((func.coalesce(func.length(column), 0) for column in large), start=0))
+    page = (sizes if large else statement).order_by(key).limit(PAGE)
+    last = -1
+    while rows := _read(engine, page.where(key > last)):
+        last = getattr(rows[-1], key.key)
+        if not large:
+            yield rows
+            continue
+        for ids in _batches(rows):
+            if batch := _read(engine, statement.where(key.in_(ids)).order_by(key)):
+                yield batch
+
+
+def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:
+    """Group (id, size) rows so that no group but one of a single row has more than BATCH bytes."""
+    ids, total = [], 0
+    for row_id, size in rows:
+        if ids and total + size > BATCH:
+            yield ids
+            ids, total = [], 0
+        ids.append(row_id)
+        total += size
+    yield ids
+
+
+def _read(engine: Engine, statement: Select) -> Sequence[Row]:
+    with Session(engine) as session:
+        return session.execute(statement).all()

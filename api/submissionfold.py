@@ -1,0 +1,137 @@
+"""Submissions on cross-validation folds: /runapp/submissionfold/."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flask import Blueprint, abort
+from flask.typing import ResponseReturnValue
+from sqlalchemy import Row, Select, select
+
+import jobs
+import schemas
+from api.body import takes
+from api.errors import after_races, refuse
+from api.openapi import answers
+from api.streams import stream
+from api.submission import SubmissionChange
+from api.uploads import Uploads
+from models import MAX_INTEGER, FoldIndices, FoldPredictions, RawData, State, SubmissionFold, db, writing
+
+LARGE = {
+    "train_is": FoldIndices.train_is,
+    "test_is": FoldIndices.test_is,
+    "full_train_predictions": FoldPredictions.full_train_predictions,
+    "test_predictions": FoldPredictions.test_predictions,
+}
+
+blueprint = Blueprint("submissionfold", __name__)
+
+
+def select_folds(names: list[str]) -> Select:
+    """Select the attributes of folds; those in LARGE stand in tables of their own."""
+    columns = [LARGE[name] if name in LARGE else getattr(SubmissionFold, name) for name in names]
+    return select(*columns).select_from(SubmissionFold).join(FoldIndices).outerjoin(FoldPredictions)
+
+
+@blueprint.get("/submissionfold/")
+@answers(schemas.SubmissionFold, many=True)
+def list_submission_folds() -> ResponseReturnValue:
+    """List all submission folds, with all attributes."""
+    schema = schemas.SubmissionFold()
+    statement = select_folds(list(schema.fields))
+    return stream(schema.dump, [statement], SubmissionFold.databoard_sf_id, list(LARGE.values()))
+
+
+@blueprint.get("/submissionfold-light/")
+@answers(schemas.SubmissionFoldLight, many=True)
+def list_submission_folds_light() -> ResponseReturnValue:
+    """List the ids, submissions and states of all submission folds, and whether they are new."""
+    columns = [getattr(SubmissionFold, name) for name in schemas.SubmissionFoldLight().fields]
+    return stream(Row._asdict, [select(*columns)], SubmissionFold.databoard_sf_id)
+
+
+@blueprint.get(f"/submissionfold/<int(max={MAX_INTEGER}):databoard_sf_id>/")
+@answers(schemas.SubmissionFold)
+def get_submission_fold(databoard_sf_id: int) -> ResponseReturnValue:
+    """Get a submission fold, with all attributes."""
+    return dump(databoard_sf_id) or abort(404, f"There is no submission fold {databoard_sf_id}.")
+
+
+@blueprint.post("/submissionfold/")
+@answers(schemas.SubmissionFold, 201)
+@takes(schemas.NewSubmissionFold)
+def post_submission_fold(data: dict[str, Any]) -> ResponseReturnValue:
+    """Create a submission fold, and its submission if that is new."""
+    uploads = Uploads(data.pop("files")) if data["files"] else None
+    packed = {name: schemas.pack_indices(data[name]) for name in ("train_is", "test_is")}
+    made = create(uploads, packed, **data)
+    jobs.stop_tasks(made.stopped)
+    if made.runs_now:
+        jobs.enqueue(made.fold)
+    return made.answer, 201
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a POST has committed."""
+
+    fold: SubmissionFold
+    answer: dict[str, Any]
+    runs_now: bool  # otherwise it waits for its data's split
+    stopped: list[str | None]  # jobs of the folds that it replaced
+
+
+@after_races
+def create(
+    uploads: Uploads | None,
+    packed: dict[str, bytes],
+    databoard_sf_id: int,
+    databoard_s_id: int,
+    train_is: np.ndarray,
+    test_is: np.ndarray,
+    priority: str,
+    raw_data: int | None,
+    force: str | None,
+) -> Made:
+    """Commit the fold, whatever `force` allows it to replace being replaced."""
+    with writing():
+        change = SubmissionChange(databoard_s_id, raw_data, uploads, forced=force == "submission, submission_fold")
+        old = db.session.get(SubmissionFold, databoard_sf_id)
+        if old is not None and not force:
+            refuse("databoard_sf_id", "SubmissionFold with this databoard_sf_id already exists.")
+        if old is not None and old.databoard_s != databoard_s_id:
+            other = f"Submission fold {databoard_sf_id} is one of submission {old.databoard_s}"
+            refuse("databoard_s_id", f"{other}; expected that submission, or another databoard_sf_id.")
+        check_split(change.data, train_is, test_is)
+        stopped = change.apply(old)
+        fold = SubmissionFold(databoard_sf_id=databoard_sf_id, databoard_s=databoard_s_id, priority=priority)
+        fold.begin_anew()
+        fold.indices = FoldIndices(**packed)
+        db.session.add(fold)
+        db.session.flush()
+        fold.submission.raw_data_row  # noqa: B018 loaded for the job's description
+        return Made(fold, dump(databoard_sf_id), change.data.split_state == State.DONE, stopped)
+
+
+def dump(databoard_sf_id: int) -> dict[str, Any] | None:
+    schema = schemas.SubmissionFold()
+    one = select_folds(list(schema.fields)).where(SubmissionFold.databoard_sf_id == databoard_sf_id)
+    row = db.session.execute(one).one_or_none()
+    return row and schema.dump(row)
+
+
+def check_split(data: RawData, train_is: np.ndarray, test_is: np.ndarray) -> None:
+    """Refuse a fold of data that has no split, and rows that the training part, if it is known, does not have."""
+    if data.split_state is None:
+        refuse("raw_data", f"Raw data {data.id} was never split; expected /runapp/rawdata/split/ before its folds.")
+    if data.split_state == State.ERROR:
+        why = (data.log_messages or "").strip().rpartition("\n")[2]
+        refuse(
+            "raw_data", f"The split of raw data {data.id} ended in ERROR: {schemas.shown(why)} Expected a split again."
+        )
+    if data.split_state == State.DONE:
+        for name, rows in (("train_is", train_is), ("test_is", test_is)):
+            if (wrong := rows[rows >= data.n_train]).size:
+                what = schemas.counted(wrong.size, "out of range")
+                refuse(name, f"{what}; the first is {wrong[0]}. Expected rows from 0 to {data.n_train - 1}.")

@@ -1,0 +1,25 @@
+"""Posted files on their way into the database."""
+
+from typing import BinaryIO, TypeVar
+
+import files
+from models import RawDataFile, SubmissionFile, db
+
+Owner = TypeVar("Owner", RawDataFile, SubmissionFile)
+
+
+class Uploads:
+    """Files by name. They are hashed before any transaction opens."""
+
+    def __init__(self, opened: dict[str, BinaryIO]) -> None:
+        self._opened = opened
+        self.hashes = {name: files.digest(file) for name, file in opened.items()}
+
+    def store(self, owner: type[Owner]) -> list[Owner]:
+        """Store the contents in the present transaction; return new rows of the class `owner` that name them.
+
+        They are stored in the order of their hashes, so that two requests at once cannot wait for each other.
+        """
+        for name, sha256 in sorted(self.hashes.items(), key=lambda item: item[1]):
+            files.store(self._opened[name], db.session(), sha256)
+        return [owner(name=name, sha256=sha256) for name, sha256 in self.hashes.items()]
