@@ -188,9 +188,9 @@ def load_frame(challenge: Challenge) -> pd.DataFrame:
 
 
 def checked(response: requests.Response) -> Any:
-    """Return the JSON of an answer; end the demo where the request was refused."""
+    """Return the JSON of an answer; raise HTTPError with what it says where the request was refused."""
     if not response.ok:
-        sys.exit(f"{response.request.method} {response.url} was answered {response.status_code}: {response.text}")
+        raise requests.HTTPError(f"{response.request.method} {response.url}: {response.status_code} {response.text}")
     return response.json()
 
 
