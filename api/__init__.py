@@ -3,9 +3,7 @@
 from flask import Blueprint, Flask, request
 from flask.typing import ResponseReturnValue
 
-from api import errors, health, openapi, rawdata, submissionfold, testpredictions, users
-from api.auth import auth
-from api.auth import init_app as init_auth
+from api import auth, errors, health, openapi, rawdata, submissionfold, testpredictions, users
 from api.body import bound_body
 
 blueprint = Blueprint("runapp", __name__, url_prefix="/runapp")
@@ -20,7 +18,7 @@ def authenticate() -> ResponseReturnValue | None:
     return check_credentials() if request.path.startswith("/runapp") else None
 
 
-@auth.login_required
+@auth.auth.login_required
 def check_credentials() -> None:
     """Let the request pass."""
 
@@ -30,4 +28,4 @@ def init_app(app: Flask) -> None:
         app.register_blueprint(part)
     errors.init_app(app)
     openapi.init_app(app)
-    init_auth(app)
+    auth.init_app(app)
