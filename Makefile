@@ -6,10 +6,11 @@ ARGS ?=
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run demo test lint bench clean
+.PHONY: help run user demo test lint bench clean
 
 help:
 	@echo 'make run     web and workers on this machine: http://127.0.0.1:8000 (PORT=... for another port)'
+	@echo 'make user    NAME=...: another user of that service, or another password'
 	@echo 'make demo    real folds on real data, from posting to scores, on a scratch instance'
 	@echo 'make test    lint and every test; ARGS="-k word" goes to pytest'
 	@echo 'make lint    lint alone'
@@ -37,7 +38,10 @@ run: export GRACE_PERIOD ?= 3
 run: .venv/local
 	@$(BIN)/honcho run flask db upgrade
 	@$(BIN)/honcho run flask first-run
-	@$(BIN)/honcho start web worker
+	@$(BIN)/honcho start web worker || test $$? -eq 130  # Ctrl-C
+
+user: .venv/local
+	@$(BIN)/honcho run flask create-user $(NAME)
 
 demo: .venv/local
 	@$(BIN)/python demo.py $(ARGS)

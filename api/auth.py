@@ -19,7 +19,6 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from models import User, db
 
 PASSWORD_LENGTHS = range(6, 201)  # characters
-REMEMBERED = 1000  # checks that have passed
 NOBODYS_HASH = f"scrypt:32768:8:1$nobody${'0' * 128}"  # costs what a user's hash costs; no password is known to give it
 
 log = logging.getLogger(__name__)
@@ -48,7 +47,8 @@ class PasswordCheck:
     that they matched. When the stored hash changes, or the user is gone, nothing that is remembered matches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: int = 1000) -> None:
+        self._remembered = remembered  # checks
         self._key = secrets.token_bytes(32)
         self._passed: OrderedDict[bytes, str] = OrderedDict()  # oldest use first
         self._lock = Lock()
@@ -64,7 +64,7 @@ class PasswordCheck:
             return False
         with self._lock:
             self._passed[mark] = password_hash
-            while len(self._passed) > REMEMBERED:
+            while len(self._passed) > self._remembered:
                 self._passed.popitem(last=False)
         return True
 

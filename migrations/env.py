@@ -1,8 +1,8 @@
 """How Alembic reaches the database: by the app's own engine, within `flask db ...`."""
 
-from logging.config import fileConfig
 from typing import Any
 
+import click
 from alembic import context
 from flask import current_app
 from sqlalchemy import Connection
@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 from models import UTCDateTime
 
 migrate = current_app.extensions["migrate"]
-fileConfig(context.config.config_file_name, disable_existing_loggers=False)
 
 
 def render_item(kind: str, item: Any, autogen_context: Any) -> str | bool:
@@ -24,6 +23,10 @@ def check_foreign_keys(connection: Connection, on: bool) -> None:
         connection.connection.driver_connection.execute(f"PRAGMA foreign_keys={'ON' if on else 'OFF'}")
 
 
+def report(step: Any, **_: Any) -> None:
+    click.echo(f"database: {'up to' if step.is_upgrade else 'down from'} revision {step.up_revision_id}", err=True)
+
+
 def run_migrations() -> None:
     with migrate.db.engine.connect() as connection:
         check_foreign_keys(connection, False)
@@ -31,6 +34,7 @@ def run_migrations() -> None:
             connection=connection,
             target_metadata=migrate.db.metadata,
             render_item=render_item,
+            on_version_apply=report,
             **migrate.configure_args,
         )
         with context.begin_transaction():

@@ -170,7 +170,7 @@ class Service:
             if main and main.poll() is None:
                 self._started.update(psutil.Process(main.pid).children(recursive=True))
         self._started.update(p for p in psutil.process_iter() if self._owns(p))
-        return {p for p in self._started if p.is_running() and p.status() != psutil.STATUS_ZOMBIE}
+        return {p for p in self._started if _is_alive(p)}
 
     def _owns(self, process: psutil.Process) -> bool:
         try:
@@ -178,12 +178,32 @@ class Service:
         except psutil.Error:
             return False
 
+    def is_ready(self) -> bool:
+        """True when web answers and a worker listens to each queue; fail where one of the two has ended."""
+        for name, process in (("web", self.web), ("worker", self.worker)):
+            assert process.poll() is None, f"{name} ended; see {self.home / name}.log"
+        try:
+            answer = requests.get(f"{self.base_url}/healthz", timeout=5)
+        except requests.ConnectionError:
+            return False
+        queues = answer.json()["queues"] or {"none": {"workers": 0}}
+        return answer.status_code == 200 and all(queue["workers"] for queue in queues.values())
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """True unless it has ended, also where nobody has taken its exit status yet."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
 
 @contextmanager
 def service(home: Path, **settings: str) -> Iterator[Service]:
-    """Run web and worker from the checkout with these environment variables; fail if a process of theirs stays.
+    """Run web and worker from the checkout with these environment variables; TimeoutError if a process stays.
 
-    Logs are `web.log` and `worker.log` in `home`. Without REDIS_URL among the settings, a queue server is made.
+    Logs are `web.log` and `worker.log` in `home`. Without REDIS_URL among the settings, a queue server is made; an
+    empty one asks for the embedded server.
     """
     home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -198,31 +218,21 @@ def service(home: Path, **settings: str) -> Iterator[Service]:
             "DATARUN_USERNAME": USERNAME,
             "DATARUN_PASSWORD": PASSWORD,
             "WORKER_CONCURRENCY": "2",
-            "REDIS_URL": settings.get("REDIS_URL") or stack.enter_context(valkey()),
             **settings,
         }
+        if "REDIS_URL" not in settings:
+            environment["REDIS_URL"] = stack.enter_context(valkey())
         result = Service(f"http://127.0.0.1:{port}", home, environment)
         subprocess.run(["flask", "db", "upgrade"], check=True, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
         with (
             running(["gunicorn", "app:create_app()"], home / "web.log", cwd=ROOT, env=environment) as result.web,
             running([sys.executable, "worker.py"], home / "worker.log", cwd=ROOT, env=environment) as result.worker,
         ):
-            wait_until(lambda: _healthy(result), START_TIMEOUT, f"the service answers; logs in {home}")
+            wait_until(result.is_ready, START_TIMEOUT, f"the service is ready; logs in {home}")
             yield result
-            result.processes()  # remembers those that could be reparented
-        _, stayed = psutil.wait_procs(result.processes(), timeout=STOP_TIMEOUT)
-        for process in stayed:
-            process.kill()
-        assert not stayed, f"still running after the service's end: {stayed}"
-
-
-def _healthy(running_service: Service) -> bool:
-    """True when web answers and a worker listens."""
-    for name in ("web", "worker"):
-        status = getattr(running_service, name).poll()
-        assert status is None, f"{name} ended with status {status}; see {running_service.home / name}.log"
-    try:
-        answer = requests.get(f"{running_service.base_url}/healthz", timeout=5)
-    except requests.ConnectionError:
-        return False
-    return answer.status_code == 200
+            result.processes()  # remembers those whose parent ends first
+        try:
+            wait_until(lambda: not result.processes(), STOP_TIMEOUT, f"{home}: every process has ended")
+        finally:
+            for process in result.processes():
+                process.kill()
