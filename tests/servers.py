@@ -164,6 +164,18 @@ class Service:
     worker: subprocess.Popen | None = None
     _started: set[psutil.Process] = field(default_factory=set)
 
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """Run web and worker; the block is entered when they are ready."""
+        options = {"cwd": ROOT, "env": self.environment}
+        with (
+            running(["gunicorn", "app:create_app()"], self.home / "web.log", **options) as self.web,
+            running([sys.executable, "worker.py"], self.home / "worker.log", **options) as self.worker,
+        ):
+            wait_until(self.is_ready, START_TIMEOUT, f"the service is ready; logs in {self.home}")
+            yield
+            self.processes()  # remembers those whose parent ends first
+
     def processes(self) -> set[psutil.Process]:
         """Return every living process of this service, however it was detached."""
         for main in (self.web, self.worker):
@@ -224,15 +236,14 @@ def service(home: Path, **settings: str) -> Iterator[Service]:
             environment["REDIS_URL"] = stack.enter_context(valkey())
         result = Service(f"http://127.0.0.1:{port}", home, environment)
         subprocess.run(["flask", "db", "upgrade"], check=True, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-        with (
-            running(["gunicorn", "app:create_app()"], home / "web.log", cwd=ROOT, env=environment) as result.web,
-            running([sys.executable, "worker.py"], home / "worker.log", cwd=ROOT, env=environment) as result.worker,
-        ):
-            wait_until(result.is_ready, START_TIMEOUT, f"the service is ready; logs in {home}")
-            yield result
-            result.processes()  # remembers those whose parent ends first
-        try:
-            wait_until(lambda: not result.processes(), STOP_TIMEOUT, f"{home}: every process has ended")
-        finally:
-            for process in result.processes():
-                process.kill()
+        stack.callback(_wait_for_end, result)
+        stack.enter_context(result.run())
+        yield result
+
+
+def _wait_for_end(ended: Service) -> None:
+    try:
+        wait_until(lambda: not ended.processes(), STOP_TIMEOUT, f"every process of {ended.home} has ended")
+    finally:
+        for process in ended.processes():
+            process.kill()
