@@ -164,7 +164,9 @@ def attack(name: str, kind: str, stops: str, run: Callable[[Target], object]) ->
 
 
 INET, UNIX, STREAM = socket.AF_INET, socket.AF_UNIX, socket.SOCK_STREAM
-ABSTRACT = "network landlock_scope seccomp"
+SIGNALS = "uid landlock+landlock_scope"
+TCP = "network landlock+landlock_tcp seccomp"
+ABSTRACT = "network landlock+landlock_scope seccomp"
 INSPECTION = "uid landlock+capabilities dumpable+capabilities"
 
 ATTACKS = [
@@ -177,9 +179,9 @@ ATTACKS = [
     attack("read another fold's files", "files", "uid landlock", lambda t: t.others.read_bytes()),
     attack("change the mode of the worker's files", "writing", "uid seccomp", change_mode),
     attack("write outside its folder", "writing", "landlock", lambda t: (t.open_folder / "left").write_text("x")),
-    attack("signal the worker", "signals", "uid landlock_scope", lambda t: os.kill(t.parent, 0)),
-    attack("signal another fold", "signals", "uid landlock_scope", lambda t: os.kill(t.neighbour, 0)),
-    attack("connect by TCP", "network", "network landlock_tcp seccomp", lambda t: connect(INET, STREAM, t.tcp)),
+    attack("signal the worker", "signals", SIGNALS, lambda t: os.kill(t.parent, 0)),
+    attack("signal another fold", "signals", SIGNALS, lambda t: os.kill(t.neighbour, 0)),
+    attack("connect by TCP", "network", TCP, lambda t: connect(INET, STREAM, t.tcp)),
     attack("send by UDP", "network", "network seccomp", send_udp),
     attack("connect to a Unix socket", "network", "seccomp", lambda t: connect(UNIX, STREAM, t.unix)),
     attack("send to a Unix socket from a socket pair", "network", "seccomp", send_by_pair),
@@ -188,7 +190,7 @@ ATTACKS = [
     attack("keep a key in the kernel", "leftovers", "seccomp", keep_key),
     attack("reach a SysV shared memory segment", "leftovers", "network seccomp", keep_segment),
     attack("open another's file in /dev/shm", "shared memory", "shm", lambda t: t.shared_memory.read_bytes()),
-    attack("enter a user namespace", "privileges", "seccomp", lambda t: unshare(0x10000000)),
+    attack("enter a user namespace", "privileges", "seccomp", lambda t: unshare(0x10000000))
 ]  # fmt: skip
 SURVIVAL = attack("outlive its end as a daemon", "survival", "subreaper", lambda t: None)
 
@@ -373,7 +375,7 @@ class Judge:
             rows.append(Row(tried.name, tried.kind, error is not None, by, error or "succeeded"))
             if error is None:
                 lacking |= set().union(*tried.stops)
-        return {"rows": [asdict(row) for row in rows], "applied": sorted(applied), "missing": sorted(lacking)}
+        return {"rows": [asdict(row) for row in rows], "applied": sorted(applied), "missing": sorted(lacking - applied)}
 
     def _be_attacker(self, policy: Policy, target: Target) -> dict:
         """Restrict this process as a fold, try everything, leave a daemon behind."""

@@ -25,7 +25,7 @@ from .system import PR_SET_DUMPABLE, prctl
 
 __all__ = [
     "LAYERS", "Policy", "Prepared", "ProcessLimits", "level", "open_ways", "prepare", "protect", "readable_paths",
-    "restrict", "sweep_shared_memory", "sweep_user",
+    "restrict", "sweep_shared_memory", "sweep_user"
 ]  # fmt: skip
 
 LAYERS = {
@@ -40,14 +40,13 @@ LAYERS = {
     "seccomp": "a filter of system calls",
     "dumpable": "memory and descriptors closed to others of the same user",
 }
-NAMESPACES = {"network": namespaces.CLONE_NEWNET | namespaces.CLONE_NEWIPC, "shm": namespaces.CLONE_NEWNS}
 LINUX = sys.platform == "linux"
 
 SYSTEM = [
     "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/proc", "/sys/fs/cgroup", "/sys/devices/system",
     "/sys/kernel/mm/transparent_hugepage", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom",
     "/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group",
-    "/etc/mime.types", "/etc/os-release", "/etc/debian_version", "/etc/fonts", "/etc/ssl/openssl.cnf",
+    "/etc/mime.types", "/etc/os-release", "/etc/debian_version", "/etc/fonts", "/etc/ssl/openssl.cnf"
 ]  # fmt: skip
 SCRATCH_LIKE = ["/dev/null", "/dev/shm"]
 
@@ -78,7 +77,7 @@ class Prepared:
     landlock: int  # ABI, 0: absent
     rules: list[landlock.Rule]
     filter: bytes | None
-    namespaces: int  # the CLONE_NEW* flags that are allowed
+    namespaces: frozenset[str]  # the layers of namespaces that are allowed
     uid: bool  # a user of the slot's own can be had, and finds the interpreter
 
 
@@ -104,13 +103,13 @@ def prepare(read: Iterable[Path] | None = None, *, uid: int | None = None, prote
     protected : processes of ours that the filter keeps signals from, where neither users nor Landlock do.
     """
     if not LINUX:
-        return Prepared(0, [], None, 0, False)
+        return Prepared(0, [], None, frozenset(), False)
     paths = readable_paths() if read is None else list(read)
     return Prepared(
         landlock=landlock.abi(),
         rules=landlock.rules(paths, landlock.READ) + landlock.rules(map(Path, SCRATCH_LIKE), landlock.WRITE),
         filter=seccomp.program(protected),
-        namespaces=namespaces.allowed(namespace_flags(LAYERS)),
+        namespaces=namespaces.allowed(),
         uid=uid is not None and process.user_reaches(uid, modules()),
     )
 
@@ -138,15 +137,12 @@ def restrict(policy: Policy, prepared: Prepared) -> frozenset[str]:
                 step(*arguments)
                 applied.add(layer)
 
-    flags = prepared.namespaces & namespace_flags(policy.layers)
-    own_count = policy.uid is not None or (flags and os.getuid() != 0)  # a user namespace counts processes anew
-    if flags:
-        namespaces.isolate(flags, policy.limits.shared_memory)
-        applied.update(layer for layer, flag in NAMESPACES.items() if flag & flags)
+    applied.update(namespaces.isolate(prepared.namespaces & set(policy.layers), policy.limits.shared_memory))
     landlocked = ruleset(policy, prepared)
     if prepared.uid and policy.uid is not None:
         attempt("uid", process.change_user, policy.uid)
     process.die_with(parent)
+    own_count = "uid" in applied or (os.getuid() != 0 and applied & namespaces.LAYERS.keys())  # a user namespace's
     attempt("limits", process.limit, policy.limits, not own_count)
     attempt("capabilities", process.drop_capabilities)
     with suppress(OSError, AttributeError):
@@ -159,10 +155,6 @@ def restrict(policy: Policy, prepared: Prepared) -> frozenset[str]:
         attempt("seccomp", seccomp.restrict_self, prepared.filter)
     attempt("dumpable", prctl, PR_SET_DUMPABLE, 0)
     return frozenset(applied)
-
-
-def namespace_flags(layers: Collection[str]) -> int:
-    return sum(flag for layer, flag in NAMESPACES.items() if layer in layers)
 
 
 def ruleset(policy: Policy, prepared: Prepared) -> int | None:

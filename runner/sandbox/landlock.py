@@ -13,11 +13,7 @@ from pathlib import Path
 
 from .system import syscall
 
-CREATE_RULESET, ADD_RULE, RESTRICT_SELF = (
-    444,
-    445,
-    446,
-)  # the same numbers on every architecture
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = (444, 445, 446)  # the same numbers on every architecture
 RULESET_VERSION = 1
 PATH_BENEATH = 1
 
@@ -26,14 +22,7 @@ TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
 READ = EXECUTE | READ_FILE | READ_DIR
 WRITE = (1 << 16) - 1  # every right
 OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV  # others, on a file, give EINVAL
-RIGHTS = (
-    0,
-    (1 << 13) - 1,
-    (1 << 14) - 1,
-    (1 << 15) - 1,
-    (1 << 15) - 1,
-    (1 << 16) - 1,
-)  # by ABI; the last holds on
+RIGHTS = (0, (1 << 13) - 1, (1 << 14) - 1, (1 << 15) - 1, (1 << 15) - 1, (1 << 16) - 1)  # by ABI; the last holds on
 BIND_AND_CONNECT_TCP = 3
 ABSTRACT_SOCKETS_AND_SIGNALS = 3
 
@@ -82,13 +71,7 @@ def ruleset(version: int, granted: Iterable[Rule], *, tcp: bool, scope: bool) ->
         except OSError:
             continue
         try:
-            syscall(
-                ADD_RULE,
-                descriptor,
-                PATH_BENEATH,
-                struct.pack("=Qi", access & files, beneath),
-                0,
-            )
+            syscall(ADD_RULE, descriptor, PATH_BENEATH, struct.pack("=Qi", access & files, beneath), 0)
         finally:
             os.close(beneath)
     return descriptor

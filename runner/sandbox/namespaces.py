@@ -5,82 +5,73 @@ Follows namespaces(7), user_namespaces(7), network_namespaces(7), ipc_namespaces
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from .system import PR_SET_DUMPABLE, mount, prctl, unshare
 
-CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWIPC, CLONE_NEWNET = (
-    0x20000,
-    0x10000000,
-    0x08000000,
-    0x40000000,
-)
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
-    1,
-    2,
-    4,
-    32,
-    4096,
-    16384,
-    1 << 18,
-)
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x8000000, 0x10000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT = 1, 2, 4, 32
+MS_BIND, MS_REC, MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
+LAYERS = {"network": CLONE_NEWNET | CLONE_NEWIPC, "shm": CLONE_NEWNS}
 SHARED_MEMORY = Path("/dev/shm")
 
 
-def enter(flags: int) -> None:
-    """Move into new namespaces; an ordinary user makes itself the master of a user namespace first. Raise OSError."""
+def enter(flags: int) -> bool:
+    """Move into new namespaces; an ordinary user does so as the master of a user namespace. Return False if refused.
+
+    Raises OSError where an ordinary user got the namespace but not itself in it: the process is of no use then.
+    """
     uid, gid = os.getuid(), os.getgid()
-    if uid == 0:
-        unshare(flags)
-        return
-    prctl(PR_SET_DUMPABLE, 1)  # else /proc/self/uid_map belongs to root
-    unshare(flags | CLONE_NEWUSER)
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{uid} {uid} 1"),
-        ("gid_map", f"{gid} {gid} 1"),
-    ):
+    try:
+        if uid == 0:
+            unshare(flags)
+            return True
+        prctl(PR_SET_DUMPABLE, 1)  # else /proc/self/uid_map belongs to root
+        unshare(flags | CLONE_NEWUSER)
+    except OSError:
+        return False
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         Path("/proc/self", name).write_text(text)
+    return True
 
 
 def own_shared_memory(size: int) -> None:
     """Cover /dev/shm with an empty one of this size (bytes), in a mount namespace of our own. Raise OSError."""
+    options = f"mode=1777,size={size},nr_inodes=4096"
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    mount(
-        "tmpfs",
-        str(SHARED_MEMORY),
-        "tmpfs",
-        MS_NOSUID | MS_NODEV,
-        f"mode=1777,size={size},nr_inodes=4096",
-    )
+    mount("tmpfs", str(SHARED_MEMORY), "tmpfs", MS_NOSUID | MS_NODEV, options)
 
 
-def isolate(flags: int, shared_memory: int) -> None:
-    """Enter the namespaces that `allowed` found, with a /dev/shm of that size (bytes) where mounts are among them."""
-    enter(flags)
-    if flags & CLONE_NEWNS:
-        own_shared_memory(shared_memory)
+def isolate(layers: Collection[str], shared_memory: int) -> set[str]:
+    """Enter the namespaces of these layers, with a /dev/shm of that size (bytes); return those that took hold.
 
-
-def allowed(wanted: int) -> int:
-    """Return those of the wanted namespaces that a throwaway child could enter, mounts only with /dev/shm; 0 for none.
-
-    A process that fails half-way is left without a user: that may not happen to a fold.
+    Raises what `enter` raises, never where `allowed` names the layers.
     """
-    for flags in dict.fromkeys((wanted, wanted & ~CLONE_NEWNS, wanted & CLONE_NEWNS)):
-        child = os.fork() if flags else 0
-        if not flags:
-            continue
+    flags = sum(LAYERS[layer] for layer in layers)
+    if not flags or not enter(flags):
+        return set()
+    applied = set(layers)
+    if "shm" in applied:
+        try:
+            own_shared_memory(shared_memory)
+        except OSError:
+            applied.remove("shm")
+    return applied
+
+
+def allowed() -> frozenset[str]:
+    """Return the layers that a throwaway child could have, tried because a failure half-way would ruin a fold."""
+    for layers in ({"network", "shm"}, {"network"}, {"shm"}):
+        child = os.fork()
         if child == 0:
             try:
-                isolate(flags, 1 << 20)
-                os._exit(0)
+                os._exit(isolate(layers, 1 << 20) != layers)
             finally:  # whatever the kernel said
                 os._exit(1)
         if os.waitpid(child, 0)[1] == 0:
-            return flags
-    return 0
+            return frozenset(layers)
+    return frozenset()
 
 
 def closed_ancestor(path: Path) -> Path | None:
@@ -129,10 +120,5 @@ def bind(source: int, path: Path, may_write: bool) -> None:
         else:
             path.touch()
     mount(f"/proc/self/fd/{source}", str(path), None, MS_BIND | MS_REC)
-    mount(
-        "none",
-        str(path),
-        None,
-        MS_BIND | MS_REMOUNT | MS_NOSUID | MS_NODEV | (0 if may_write else MS_RDONLY),
-    )
+    mount("none", str(path), None, MS_BIND | MS_REMOUNT | MS_NOSUID | MS_NODEV | (0 if may_write else MS_RDONLY))
     os.close(source)

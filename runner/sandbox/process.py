@@ -11,14 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .system import (
-    PR_SET_DUMPABLE,
-    PR_SET_NO_NEW_PRIVS,
-    PR_SET_PDEATHSIG,
-    checked,
-    libc,
-    prctl,
-)
+from .system import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, checked, libc, prctl
 
 CAPABILITY_VERSION_3 = 0x20080522
 GRACE_CPU_TIME = 5  # seconds between SIGXCPU, which a submission can ignore, and SIGKILL

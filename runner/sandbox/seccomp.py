@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from .system import PR_SET_SECCOMP, prctl
 
 SECCOMP_MODE_FILTER = 2
-ARCHITECTURES = {
-    "x86_64": (0, 0xC000003E),
-    "aarch64": (1, 0xC00000B7),
-}  # column of the tables, AUDIT_ARCH_*
+ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables, AUDIT_ARCH_*
 
 Numbers = dict[str, tuple[int | None, int | None]]
 
@@ -36,7 +33,6 @@ REFUSED: Numbers = {
     "pidfd_send_signal": (424, 424),
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
-    "setpriority": (141, 140),
     "ioprio_set": (251, 30),
     "sched_setaffinity": (203, 122),
     "sched_setscheduler": (144, 119),
@@ -144,6 +140,7 @@ FIRST_UNKNOWN = 457  # newer calls than those considered here; x32 calls (from 0
 
 NEW_NAMESPACE_OR_SIBLING = 0x7E028000  # CLONE_NEW* and CLONE_PARENT
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
+PRIO_PROCESS = 0
 F_SETOWN, F_SETSIG, F_SETOWN_EX = 8, 10, 15
 TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP = 0x5412, 0x541C, 0x8901, 0x8902
 WORD = 0xFFFFFFFF
@@ -162,32 +159,16 @@ class Test:
 CHECKED = {
     "clone": ((56, 220), [Test(0, (0,), mask=NEW_NAMESPACE_OR_SIBLING)]),
     # a datagram socket of a pair could still send to any address, path or abstract
-    "socketpair": (
-        (53, 199),
-        [Test(0, (AF_UNIX,)), Test(1, (SOCK_STREAM, SOCK_SEQPACKET), mask=0xF)],
-    ),
+    "socketpair": ((53, 199), [Test(0, (AF_UNIX,)), Test(1, (SOCK_STREAM, SOCK_SEQPACKET), mask=0xF)]),
+    "setpriority": ((141, 140), [Test(0, (PRIO_PROCESS,)), Test(1, (0,))]),
     "prlimit64": ((302, 261), [Test(0, (0,))]),
     "fcntl": ((72, 25), [Test(1, (F_SETOWN, F_SETSIG, F_SETOWN_EX), among=False)]),
-    "ioctl": (
-        (16, 29),
-        [Test(1, (TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP), among=False)],
-    ),
+    "ioctl": ((16, 29), [Test(1, (TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP), among=False)]),
 }
 KILL = ((62, 129), (200, 130), (234, 131))  # kill, tkill, tgkill
 
-LOAD, JUMP, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, AND, RETURN = (
-    0x20,
-    0x05,
-    0x15,
-    0x35,
-    0x54,
-    0x06,
-)
-NUMBER, ARCHITECTURE, ARGUMENTS = (
-    0,
-    4,
-    16,
-)  # offsets in struct seccomp_data, little-endian
+LOAD, JUMP, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, AND, RETURN = (0x20, 0x05, 0x15, 0x35, 0x54, 0x06)
+NUMBER, ARCHITECTURE, ARGUMENTS = (0, 4, 16)  # offsets in struct seccomp_data, little-endian
 ALLOW = 0x7FFF0000
 
 
@@ -236,11 +217,7 @@ def program(protected: Iterable[int] = (), machine: str = platform.machine()) ->
     targets = tuple(sign * pid for pid in protected for sign in (1, -1))
     code = op(LOAD, ARCHITECTURE) + return_unless_among([audit], fail(errno.ENOSYS)) + op(LOAD, NUMBER)
     code += op(JUMP_IF_AT_LEAST, FIRST_UNKNOWN, if_false=1) + op(RETURN, fail(errno.ENOSYS))
-    for table, result in (
-        (REFUSED, fail(errno.EPERM)),
-        (ABSENT, fail(errno.ENOSYS)),
-        (PRETENDED, fail(0)),
-    ):
+    for table, result in ((REFUSED, fail(errno.EPERM)), (ABSENT, fail(errno.ENOSYS)), (PRETENDED, fail(0))):
         code += return_if_among([row[column] for row in table.values() if row[column] is not None], result)
     for row, tests in CHECKED.values():
         code += check(row[column], tests)

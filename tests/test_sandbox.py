@@ -1,0 +1,516 @@
+import errno
+import fcntl
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restricted import ROOT, SETUPS, SLOT, Bench, in_setup
+
+from runner import sandbox
+from runner.sandbox import leftovers, seccomp
+from runner.sandbox.system import prctl, syscall
+
+pytestmark = pytest.mark.skipif(not sandbox.LINUX, reason="needs Linux")
+CHECKOUT = Path(sandbox.__file__).parents[2]
+MB = 1024**2
+PR_GET_DUMPABLE, PR_GET_NO_NEW_PRIVS = 3, 39
+
+
+# What an honest submission needs
+
+
+def threads_of_joblib() -> None:
+    from joblib import Parallel, delayed
+
+    assert Parallel(n_jobs=2, prefer="threads")(delayed(abs)(-i) for i in range(50)) == list(range(50))
+
+
+def processes_of_loky_with_memory_maps() -> None:
+    import numpy as np
+    from joblib import Parallel, delayed
+
+    rows = np.ones(500_000)
+    assert Parallel(n_jobs=2)(delayed(np.sum)(rows) for _ in range(4)) == [500_000.0] * 4
+
+
+def grid_search_on_all_cores() -> None:
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1]}, cv=3, n_jobs=-1).fit(X, X[:, 0] > 0)
+    assert search.best_score_ > 0.9
+
+
+def estimators_with_openmp() -> None:
+    import numpy as np
+    from sklearn.cluster import KMeans
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+
+    X = np.random.default_rng(0).normal(size=(2000, 5))
+    y = X[:, 0] > 0
+    assert HistGradientBoostingClassifier(max_iter=10).fit(X, y).score(X, y) > 0.9
+    assert RandomForestClassifier(20, n_jobs=-1).fit(X, y).score(X, y) > 0.9
+    assert len(KMeans(3, n_init=1).fit(X).cluster_centers_) == 3
+
+
+def pool_of_processes() -> None:
+    import multiprocessing
+
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(abs, range(-9, 0)) == list(range(9, 0, -1))
+
+
+def queues_locks_and_shared_memory() -> None:
+    import multiprocessing
+    from multiprocessing.shared_memory import SharedMemory
+
+    context = multiprocessing.get_context("fork")
+    queue, lock, array = context.Queue(), context.Lock(), context.Array("d", 10)
+    with lock:
+        array[3] = 7.0
+    worker = context.Process(target=lambda: queue.put(array[3]))
+    worker.start()
+    assert queue.get(timeout=20) == 7.0
+    worker.join()
+    memory = SharedMemory(create=True, size=4096)
+    memory.buf[0] = 1
+    memory.close()
+    memory.unlink()
+
+
+def files_and_memory_maps() -> None:
+    import shutil
+    import sqlite3
+    import tempfile
+    import zipfile
+
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "rows.dat")
+        np.memmap(path, dtype="float64", mode="w+", shape=(1000,))[:] = 2.0
+        assert np.memmap(path, dtype="float64", mode="r").sum() == 2000.0
+        shutil.copytree(folder, folder + "/copy")
+        shutil.copy2(path, path.with_name("again"))
+        path.with_name("again").touch()
+        path.rename(Path(folder, "copy", "moved"))
+        with zipfile.ZipFile(Path(folder, "rows.zip"), "w") as archive:
+            archive.write(Path(folder, "copy", "moved"))
+        with sqlite3.connect(Path(folder, "rows.sqlite")) as connection:
+            connection.execute("create table rows (x)")
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"x")
+
+
+def imports_that_come_late() -> None:
+    import asyncio
+    import logging
+    import ssl  # noqa: F401
+    import warnings
+
+    import sklearn.manifold
+    import sklearn.mixture  # noqa: F401
+
+    async def nothing() -> int:
+        await asyncio.sleep(0)
+        return 1
+
+    assert asyncio.run(nothing()) == 1
+    warnings.warn("harmless", stacklevel=1)
+    logging.getLogger().warning("harmless")
+
+
+def the_interpreter_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import numpy; print(numpy.ones(3).sum())"], capture_output=True, text=True
+    )
+    assert done.stdout == "3.0\n", done.stderr
+
+
+def facts_about_the_machine() -> None:
+    import getpass
+    import platform
+    import uuid
+
+    import psutil
+
+    assert platform.platform()
+    assert uuid.uuid4()
+    assert psutil.virtual_memory().total and psutil.cpu_count() and psutil.Process().memory_info().rss
+    os.environ["USER"] = getpass.getuser() if ROOT and os.getuid() == 0 else "nobody"
+    assert os.sched_getaffinity(0)
+
+
+HONEST: list[Callable[[], None]] = [
+    threads_of_joblib, processes_of_loky_with_memory_maps, grid_search_on_all_cores, estimators_with_openmp,
+    pool_of_processes, queues_locks_and_shared_memory, files_and_memory_maps, imports_that_come_late,
+    the_interpreter_again, facts_about_the_machine,
+]  # fmt: skip
+
+
+def run_honest(bench: Bench, layers: list[str]) -> dict[str, Any]:
+    import joblib  # noqa: F401
+    import sklearn.ensemble  # noqa: F401  but nothing is computed here: OpenMP would hang in the children
+
+    limits = {"cpu": 60, "memory": 4096 * MB, "processes": 256, "file_size": 1024 * MB}
+    results = {function.__name__: bench.restricted(function, layers, **limits) for function in HONEST}
+    return {name: result["error"] or result["status"] for name, result in results.items()}
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+@pytest.mark.parametrize("layers", ["all", "no namespaces", "none"])
+def test_honest_needs_are_met(setup: str, layers: str, tmp_path: Path) -> None:
+    names = {
+        "all": list(sandbox.LAYERS),
+        "no namespaces": [name for name in sandbox.LAYERS if name not in ("network", "shm")],
+        "none": [],
+    }
+    assert in_setup(setup, tmp_path, run_honest, names[layers]) == {function.__name__: 0 for function in HONEST}
+
+
+# What is forbidden fails with an error
+
+
+def errors_of_forbidden_calls(bench: Bench) -> dict[str, Any]:
+    column, _audit = seccomp.ARCHITECTURES[os.uname().machine]
+
+    def attempt() -> dict[str, str]:
+        errors = {}
+        for name, row in (seccomp.REFUSED | seccomp.ABSENT).items():
+            if row[column] is not None:
+                errors[name] = error_of(lambda number=row[column]: syscall(number, -1, 0, 0, 0, 0, 0))
+        return errors
+
+    return bench.restricted(attempt)
+
+
+def error_of(call: Callable[[], Any]) -> str:
+    try:
+        call()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return ""
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_refused_calls_fail_and_do_not_kill(setup: str, tmp_path: Path) -> None:
+    result = in_setup(setup, tmp_path, errors_of_forbidden_calls)
+    column, _audit = seccomp.ARCHITECTURES[os.uname().machine]
+    expected = {name: "EPERM" for name, row in seccomp.REFUSED.items() if row[column] is not None}
+    assert result["value"] == expected | dict.fromkeys(seccomp.ABSENT, "ENOSYS")
+    assert result["status"] == 0
+
+
+def errors_by_argument(bench: Bench) -> dict[str, Any]:
+    def attempt() -> dict[str, str]:
+        stream = socket.socketpair()
+        new_user, parent = 0x10000000, 0x8000
+        x32, unknown = 0x40000000 + 39, 457
+        return {
+            "datagram pair": error_of(lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)),
+            "pair of another family": error_of(lambda: socket.socketpair(30)),
+            "clone into a namespace": error_of(lambda: syscall(clone, new_user | signal.SIGCHLD, 0, 0, 0, 0)),
+            "clone as a sibling": error_of(lambda: syscall(clone, parent | signal.SIGCHLD, 0, 0, 0, 0)),
+            "limits of another": error_of(lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU)),
+            "niceness of its own": error_of(lambda: os.nice(1)),
+            "niceness of the user": error_of(lambda: os.setpriority(os.PRIO_USER, 0, 5)),
+            "own limits": error_of(lambda: resource.getrlimit(resource.RLIMIT_CPU)),
+            "owner of a descriptor": error_of(lambda: fcntl.fcntl(stream[0], 8, os.getppid())),
+            "owner by ioctl": error_of(lambda: fcntl.ioctl(stream[0], 0x8901, os.getppid().to_bytes(4, "little"))),
+            "type into a terminal": error_of(lambda: fcntl.ioctl(0, 0x5412, b"x")),
+            "x32": error_of(lambda: syscall(x32)),
+            "unknown": error_of(lambda: syscall(unknown, 0, 0, 0, 0)),
+            "flags of a descriptor": error_of(lambda: fcntl.fcntl(stream[0], fcntl.F_GETFL)),
+        }
+
+    clone = seccomp.CHECKED["clone"][0][seccomp.ARCHITECTURES[os.uname().machine][0]]
+    return bench.restricted(attempt)
+
+
+def test_calls_are_told_apart_by_their_arguments(tmp_path: Path) -> None:
+    assert in_setup("ordinary", tmp_path, errors_by_argument)["value"] == {
+        "datagram pair": "EPERM",
+        "pair of another family": "EPERM",
+        "clone into a namespace": "EPERM",
+        "clone as a sibling": "EPERM",
+        "limits of another": "EPERM",
+        "niceness of its own": "",
+        "niceness of the user": "EPERM",
+        "own limits": "",
+        "owner of a descriptor": "EPERM",
+        "owner by ioctl": "EPERM",
+        "type into a terminal": "EPERM",
+        "x32": "ENOSYS",
+        "unknown": "ENOSYS",
+        "flags of a descriptor": "",
+    }
+
+
+def signals_to_protected_processes(bench: Bench) -> dict[str, Any]:
+    """Without Landlock and under the same user, the filter keeps signals from the processes that it is told."""
+    us = os.getpid()
+    prepared = sandbox.prepare(protected=[us])
+
+    def attempt() -> dict[str, str]:
+        return {
+            "process": error_of(lambda: os.kill(us, 0)),
+            "group": error_of(lambda: os.kill(-us, 0)),
+            "all": error_of(lambda: os.kill(-1, 0)),
+            "itself": error_of(lambda: os.kill(os.getpid(), 0)),
+        }
+
+    return Bench(bench.scratch, None, prepared).restricted(attempt, ["seccomp"])
+
+
+def test_filter_keeps_signals_from_protected_processes(tmp_path: Path) -> None:
+    result = in_setup("ordinary", tmp_path, signals_to_protected_processes)
+    assert result["value"] == {"process": "EPERM", "group": "EPERM", "all": "EPERM", "itself": ""}
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_filter_fits_into_one_program(machine: str) -> None:
+    code = seccomp.program(range(1000, 1120), machine=machine)
+    assert code is not None
+    assert len(code) % 8 == 0
+    assert len(code) // 8 <= 4096
+
+
+def test_unknown_architecture_has_no_filter() -> None:
+    assert seccomp.program(machine="riscv64") is None
+
+
+# Files
+
+
+def reach_of_files(bench: Bench) -> dict[str, Any]:
+    beside = bench.scratch.parent / "beside"
+    beside.write_text("x")
+
+    def attempt() -> dict[str, Any]:
+        Path("own").write_text("x")
+        Path("link").symlink_to(beside)
+        paths = [
+            beside,
+            Path("link"),
+            Path("/etc/shadow"),
+            Path("/etc/hostname"),
+            CHECKOUT / "config.py",
+            Path("/dev/kmsg"),
+        ]
+        return {
+            "mode": Path("own").stat().st_mode & 0o777
+            == (Path("own").chmod(0o777), Path("own").stat().st_mode)[1] & 0o777,
+            "reads": [str(path) for path in paths if not error_of(path.read_bytes)],
+            "writes": [
+                folder
+                for folder in (
+                    "/tmp",
+                    "/var/tmp",
+                    sys.prefix,
+                    sys.base_prefix,
+                    "/dev",
+                    "/proc/self",
+                    str(beside.parent),
+                )
+                if not error_of(lambda folder=folder: Path(folder, "left").write_text("x"))
+            ],
+            "program": error_of(lambda: subprocess.run(["/usr/bin/env", "true"], check=True)),
+            "privileges": prctl(PR_GET_NO_NEW_PRIVS),
+            "dumpable": prctl(PR_GET_DUMPABLE),
+        }
+
+    return bench.restricted(attempt)["value"]
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_only_the_scratch_folder_is_written_and_only_what_is_granted_is_read(setup: str, tmp_path: Path) -> None:
+    assert in_setup(setup, tmp_path, reach_of_files) == {
+        "mode": True, "reads": [], "writes": [], "program": "", "privileges": 1, "dumpable": 0,
+    }  # fmt: skip
+
+
+def test_folder_of_the_checkout_is_not_granted() -> None:
+    granted = sandbox.readable_paths()
+    assert CHECKOUT / "runner" in granted
+    assert granted == [path for path in granted if path.resolve() not in [CHECKOUT, *CHECKOUT.parents]]
+
+
+# Limits
+
+
+def hit_limits(bench: Bench) -> dict[str, Any]:
+    def memory() -> str:
+        try:
+            bytearray(512 * MB)
+        except MemoryError:
+            return "MemoryError"
+        return ""
+
+    def descriptors() -> str:
+        return error_of(lambda: [os.dup(0) for _ in range(200)])
+
+    def processes() -> str:
+        def fork() -> None:
+            if os.fork() == 0:
+                signal.pause()
+
+        failed = error_of(lambda: [fork() for _ in range(60)])
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.kill(0, signal.SIGTERM)
+        return failed
+
+    def burn() -> None:
+        while True:
+            pass
+
+    return {
+        "memory": bench.restricted(memory, memory=256 * MB)["value"],
+        "file": bench.restricted(lambda: error_of(lambda: Path("big").write_bytes(bytes(2 * MB))), file_size=MB)[
+            "value"
+        ],
+        "descriptors": bench.restricted(descriptors, open_files=100)["value"],
+        "processes": bench.restricted(processes, processes=30)["value"],
+        "shared memory": bench.restricted(
+            lambda: error_of(lambda: Path("/dev/shm/big").write_bytes(bytes(2 * MB))), shared_memory=MB
+        )["value"],
+        "core": bench.restricted(lambda: resource.getrlimit(resource.RLIMIT_CORE))["value"],
+        "cpu": bench.restricted(burn, cpu=0)["status"],
+        "left": [path.name for path in Path("/dev/shm").iterdir() if path.name == "big"],
+    }
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_limits_hold(setup: str, tmp_path: Path) -> None:
+    limits = in_setup(setup, tmp_path, hit_limits)
+    if setup == "root_keeps_user":  # RLIMIT_NPROC does not count root's processes
+        assert limits.pop("processes") == ""
+        limits["processes"] = "EAGAIN"
+    assert limits == {
+        "memory": "MemoryError",
+        "file": "EFBIG",
+        "descriptors": "EMFILE",
+        "processes": "EAGAIN",
+        "shared memory": "ENOSPC",
+        "core": [0, 0],
+        "cpu": -signal.SIGXCPU,
+        "left": [],
+    }
+
+
+# The parent's end
+
+
+def outlive_the_parent(bench: Bench) -> bool:
+    """Kill the parent of a restricted child, and return whether the child is gone within the deadline."""
+    alive, alive_end = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        if os.fork() == 0:
+            sandbox.restrict(sandbox.Policy(bench.scratch, uid=bench.uid), bench.prepared)
+            os.write(alive_end, b"x")
+        signal.pause()
+    os.close(alive_end)
+    assert os.read(alive, 1) == b"x"
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    return os.read(alive, 1) == b""  # nobody holds the other end
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_child_ends_with_its_parent(setup: str, tmp_path: Path) -> None:
+    assert in_setup(setup, tmp_path, outlive_the_parent) is True
+
+
+# Ways to an interpreter below closed folders
+
+
+def opened_way(bench: Bench) -> dict[str, Any]:
+    closed = bench.scratch.parent / "closed"
+    for name in ("python", "home", "secret"):
+        (closed / name).mkdir(parents=True)
+        (closed / name / "file").write_text(name)
+    closed.chmod(0o700)
+    (closed / "home").chmod(0o777)
+    opened = sandbox.open_ways([closed / "python"], [closed / "home"])
+
+    def attempt() -> dict[str, str]:
+        os.setresuid(SLOT, SLOT, SLOT)
+        return {
+            "read": error_of((closed / "python" / "file").read_text),
+            "write": error_of(lambda: (closed / "python" / "new").write_text("x")),
+            "scratch": error_of(lambda: (closed / "home" / "new").write_text("x")),
+            "hidden": error_of((closed / "secret" / "file").read_text),
+        }
+
+    return bench.restricted(attempt, []) | {"opened": opened}
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_ways_are_opened_and_the_rest_is_hidden(tmp_path: Path) -> None:
+    result = in_setup("root", tmp_path, opened_way)
+    assert result["opened"] is True
+    assert result["value"] == {"read": "", "write": "EROFS", "scratch": "", "hidden": "ENOENT"}
+    assert (tmp_path / "closed" / "secret" / "file").read_text() == "secret"
+    assert (tmp_path / "closed" / "home" / "new").read_text() == "x"
+
+
+# Shared memory where folds have none of their own
+
+
+def shared_file(name: str) -> Path:
+    path = Path(f"/dev/shm/datarun-test-{os.getpid()}-{name}")
+    path.write_text("x")
+    return path
+
+
+def test_sweep_takes_what_ended_folds_left_and_nothing_else() -> None:
+    before = shared_file("before")
+    since = before.stat().st_ctime + 0.02
+    while time.time() < since + 0.05:
+        left = shared_file("left")
+    open_still = shared_file("open").open()
+    until = time.time() + leftovers.SLACK
+    while time.time() < until + 0.05:
+        used = shared_file("used")
+    try:
+        sandbox.sweep_shared_memory(since, until)
+        assert [path.exists() for path in (before, left, Path(open_still.name), used)] == [True, False, True, True]
+        open_still.close()
+        sandbox.sweep_shared_memory(since, float("inf"))
+        assert [path.exists() for path in (before, Path(open_still.name), used)] == [True, False, False]
+    finally:
+        for path in (before, left, Path(open_still.name), used):
+            path.unlink(missing_ok=True)
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_sweep_takes_all_of_a_slots_user() -> None:
+    theirs, ours = shared_file("theirs"), shared_file("ours")
+    folder = Path(f"/tmp/datarun-test-{os.getpid()}")
+    (folder / "below").mkdir(parents=True)
+    for path in (theirs, folder):
+        os.chown(path, SLOT + 7, SLOT + 7)
+    assert sandbox.sweep_user(SLOT + 7) == 2
+    assert [path.exists() for path in (theirs, folder, ours)] == [False, False, True]
+    ours.unlink()
+
+
+def test_a_missing_layer_lowers_the_level() -> None:
+    names = set(sandbox.LAYERS)
+    assert sandbox.level(names) == "strong"
+    assert sandbox.level(names - {"uid"}) == "strong"
+    assert sandbox.level(names - {"uid", "landlock_scope"}) == "partial"
+    assert sandbox.level(names - {"seccomp"}) == "partial"
+    assert sandbox.level(names - {"landlock"}) == "partial"
+    assert sandbox.level(names - {"landlock", "uid"}) == "none"
+    assert sandbox.level(()) == "none"
