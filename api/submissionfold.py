@@ -63,7 +63,8 @@ def get_submission_fold(databoard_sf_id: int) -> ResponseReturnValue:
 @takes(schemas.NewSubmissionFold)
 def post_submission_fold(data: dict[str, Any]) -> ResponseReturnValue:
     """Create a submission fold, and its submission if that is new."""
-    uploads = Uploads(data.pop("files")) if data["files"] else None
+    opened = data.pop("files")
+    uploads = Uploads(opened) if opened else None
     packed = {name: schemas.pack_indices(data[name]) for name in ("train_is", "test_is")}
     made = create(uploads, packed, **data)
     jobs.stop_tasks(made.stopped)
