@@ -135,7 +135,8 @@ def check_files(uploads: dict[str, BinaryIO], target_column: str) -> None:
         [header] = error.args
         columns = ", ".join(header[:SHOWN_COLUMNS]) + (", ..." if len(header) > SHOWN_COLUMNS else "")
         refuse(
-            "target_column", f"{schemas.shown(target_column)} is no column of {schemas.shown(name)}; it has {columns}."
+            "target_column",
+            f"{schemas.shown(target_column)} is no column of {schemas.shown(name)}; expected one of {columns}.",
         )
 
 

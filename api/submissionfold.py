@@ -128,9 +128,8 @@ def check_split(data: RawData, train_is: np.ndarray, test_is: np.ndarray) -> Non
         refuse("raw_data", f"Raw data {data.id} was never split; expected /runapp/rawdata/split/ before its folds.")
     if data.split_state == State.ERROR:
         why = (data.log_messages or "").strip().rpartition("\n")[2]
-        refuse(
-            "raw_data", f"The split of raw data {data.id} ended in ERROR: {schemas.shown(why)} Expected a split again."
-        )
+        what = f"The split of raw data {data.id} ended in ERROR ({schemas.shown(why)})"
+        refuse("raw_data", f"{what}; expected a split that succeeded.")
     if data.split_state == State.DONE:
         for name, rows in (("train_is", train_is), ("test_is", test_is)):
             if (wrong := rows[rows >= data.n_train]).size:

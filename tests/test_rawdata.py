@@ -1,0 +1,448 @@
+"""Data sets and their splits, through the API."""
+
+import io
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+from posts import CSV, IRIS, NEW_FOLD, at_once, counts, encode, finish, set_split
+from sqlalchemy import func, select
+
+import files
+import schemas
+from api.csv_file import LONGEST_RECORD
+from api.workflow import elements_of
+from models import Content, RawData, RawDataFile, State, Submission, SubmissionFold, db
+
+ELEMENT_NAMES = sorted(name for kind in ("transformers", "predictors", "calibrators") for name in elements_of(kind))
+CUSTOM = IRIS | {"files": {"my_data.py": "def prepare_data(raw_data_path): ...", "anything.bin": "1"}}
+
+
+def test_a_data_set_is_created(database_url: str, client: FlaskClient, app: Flask) -> None:
+    answer = client.post("/runapp/rawdata/", json=IRIS)
+    assert answer.status_code == 201
+    expected = {
+        "id": 1,
+        "name": "iris",
+        "files_path": "raw_data/iris",
+        "workflow_elements": "feature_extractor, classifier",
+        "target_column": "species",
+        "split_state": None,
+        "n_train": None,
+        "n_test": None,
+        "log_messages": None,
+    }
+    assert answer.json == expected
+    assert client.get("/runapp/rawdata/").json == [expected]
+
+
+@pytest.mark.parametrize("content", [CSV, encode(CSV.encode()), "\n".join(encode(CSV.encode())), "\ufeff" + CSV])
+def test_a_csv_may_be_plain_or_encoded(client: FlaskClient, content: str) -> None:
+    assert client.post("/runapp/rawdata/", json=IRIS | {"files": {"iris.csv": content}}).status_code == 201
+
+
+def test_files_may_be_uploaded(database_url: str, client: FlaskClient, app: Flask) -> None:
+    eJ_text = b"eJ,species\n1,a\n"  # taken as it is, whatever it looks like
+    form = {**IRIS, "files": [(io.BytesIO(eJ_text), "iris.csv"), (io.BytesIO(b"\0\xff"), "notes.bin")]}
+    assert client.post("/runapp/rawdata/", data=form).status_code == 201
+    with app.app_context():
+        assert db.session.scalars(select(RawDataFile.name).order_by(RawDataFile.name)).all() == [
+            "iris.csv",
+            "notes.bin",
+        ]
+
+
+REFUSED = [
+    ({}, {f: ["This field is required."] for f in IRIS}),
+    (
+        dict.fromkeys(IRIS),
+        {f: ["This field may not be null."] for f in IRIS},
+    ),
+    (
+        IRIS | {"name": " ", "target_column": "", "workflow_elements": "", "files": {}},
+        {
+            **{f: ["This field may not be blank."] for f in ("name", "target_column", "workflow_elements")},
+            "files": ["{} holds no files; expected an object of file names and contents."],
+        },
+    ),
+    (
+        IRIS | {"name": 3, "files": "x"},
+        {
+            "name": ["3 is not a text; expected a string."],
+            "files": ['"x" holds no files; expected an object of file names and contents.'],
+        },
+    ),
+    (
+        IRIS | {"colour": 1},
+        {"colour": ["Unknown field; expected some of name, target_column, workflow_elements, files."]},
+    ),
+    (IRIS | {"name": "../x"}, {"name": ['"../x" is no plain file name; expected a safe file name.']}),
+    (IRIS | {"name": "/x"}, {"name": ['"/x" is no plain file name; expected a safe file name.']}),
+    (IRIS | {"name": ".."}, {"name": ['".." is no plain file name; expected a safe file name.']}),
+    (IRIS | {"name": "a\tb"}, {"name": ['"a\\tb" holds a control character; expected a safe file name.']}),
+    (IRIS | {"name": "a\0b"}, {"name": ['"a\\u0000b" is not UTF-8 text without NUL; expected such a text.']}),
+    (IRIS | {"name": "\ud800"}, {"name": ['"?" is not UTF-8 text without NUL; expected such a text.']}),
+    (IRIS | {"name": "x" * 41}, {"name": ["The text has 41 characters; expected at most 40."]}),
+    (
+        IRIS | {"files": {"../iris.csv": CSV}},
+        {"files": ['The file name "../iris.csv" is no plain file name; expected a safe file name.']},
+    ),
+    (
+        IRIS | {"files": {"a\0.csv": CSV}},
+        {"files": ['The file name "a\\u0000.csv" holds a control character; expected a safe file name.']},
+    ),
+    (
+        IRIS | {"files": {"é" * 99 + ".csv": CSV}},
+        {
+            "files": [
+                f'The file name "{"é" * 59}... has 202 bytes, more than 200; expected a safe file name.',
+            ]
+        },
+    ),
+    (
+        IRIS | {"files": {"\udcff.csv": CSV}},
+        {"files": ['The file name "?.csv" is not UTF-8; expected a safe file name.']},
+    ),
+    (
+        IRIS | {"files": {"Iris.csv": CSV, "iris.csv": CSV}},
+        {"files": ["Two file names differ in case alone; expected names that any system keeps apart."]},
+    ),
+    (IRIS | {"files": {"iris.csv": 3}}, {"files": ['"iris.csv" is 3; expected a string.']}),
+    (IRIS | {"files": {"iris.csv": "\ud800"}}, {"files": ['"iris.csv" is not UTF-8 text.']}),
+    (IRIS | {"files": {"iris.csv": "eJ"}}, {"files": ['"iris.csv" is corrupt: not base64.']}),
+    (
+        IRIS | {"files": {"iris.csv": "eJwrz0zJTi0="}},
+        {"files": ['"iris.csv" is corrupt: its end is missing.']},
+    ),
+    (
+        IRIS | {"files": {"iris.csv": encode(b"\xff\xfe")}},
+        {"files": ['"iris.csv" is not UTF-8 text; expected a header and at least one row.']},
+    ),
+    (
+        IRIS | {"files": {"iris.txt": CSV}},
+        {"files": ["0 CSV files came; expected one, or a Python file that reads the data."]},
+    ),
+    (
+        IRIS | {"files": {"a.csv": CSV, "b.CSV": CSV}},
+        {"files": ["2 CSV files came; expected one, or a Python file that reads the data."]},
+    ),
+    (
+        IRIS | {"files": {"iris.csv": ""}},
+        {"files": ['"iris.csv" is empty; expected a header and at least one row.']},
+    ),
+    (
+        IRIS | {"files": {"iris.csv": "width,species\n\n"}},
+        {"files": ['"iris.csv" has no rows below its header; expected a header and at least one row.']},
+    ),
+    (
+        IRIS | {"files": {"iris.csv": "width,species\n" + "x" * (LONGEST_RECORD + 1)}},
+        {"files": ['"iris.csv" has a record of more than 4194304 characters; expected a header and at least one row.']},
+    ),
+    (
+        IRIS | {"files": {"iris.csv": 'width,species\n"' + "x\n" * (LONGEST_RECORD // 2)}},
+        {"files": ['"iris.csv" has a record of more than 4194304 characters; expected a header and at least one row.']},
+    ),
+    (
+        IRIS | {"target_column": "Species"},
+        {"target_column": ['"Species" is no column of "iris.csv"; expected one of width, species.']},
+    ),
+    (
+        IRIS | {"workflow_elements": "clasifier"},
+        {"workflow_elements": [f"'clasifier' is no workflow element; expected some of {', '.join(ELEMENT_NAMES)}."]},
+    ),
+    (
+        IRIS | {"workflow_elements": "classifier,classifier"},
+        {"workflow_elements": ["'classifier' stands twice; expected each element once."]},
+    ),
+    (
+        IRIS | {"workflow_elements": "regressor, calibrator"},
+        {
+            "workflow_elements": [
+                "'regressor, calibrator' calibrates no classifier; expected any transformers, then one predictor, "
+                "then optionally a calibrator after a classifier."
+            ]
+        },
+    ),
+    *(
+        (
+            IRIS | {"workflow_elements": elements},
+            {
+                "workflow_elements": [
+                    f"'{elements}' is no workflow that can run; expected any transformers, then one predictor, then "
+                    "optionally a calibrator after a classifier."
+                ]
+            },
+        )
+        for elements in (
+            "feature_extractor",
+            "classifier, feature_extractor",
+            "classifier, regressor",
+            "calibrator, classifier",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "errors"), REFUSED)
+def test_a_wrong_data_set_is_refused(
+    client: FlaskClient, app: Flask, queue: redis.Redis, body: dict, errors: dict
+) -> None:
+    answer = client.post("/runapp/rawdata/", json=body)
+    assert (answer.status_code, answer.json) == (400, errors)
+    assert not any(counts(app, queue).values())
+
+
+def test_a_name_that_exists_is_refused(database_url: str, client: FlaskClient, app: Flask, queue: redis.Redis) -> None:
+    client.post("/runapp/rawdata/", json=IRIS)
+    before = counts(app, queue)
+    answer = client.post("/runapp/rawdata/", json=IRIS | {"files": {"iris.csv": CSV + "5,a\n"}})
+    assert (answer.status_code, answer.json) == (400, {"name": ["RawData with this name already exists."]})
+    assert counts(app, queue) == before
+
+
+def test_data_with_a_python_file_are_not_judged(client: FlaskClient) -> None:
+    assert client.post("/runapp/rawdata/", json=CUSTOM).status_code == 201
+
+
+def test_too_many_files_are_refused(client: FlaskClient, app: Flask) -> None:
+    files = {f"{i}.txt": "" for i in range(101)}
+    answer = client.post("/runapp/rawdata/", json=IRIS | {"files": files})
+    assert (answer.status_code, answer.json) == (400, {"files": ["101 files came; expected at most 100."]})
+
+
+def test_a_bomb_is_refused(client: FlaskClient, app: Flask, queue: redis.Redis) -> None:
+    app.config["MAX_FILE_SIZE"] = 3  # MB
+    answer = client.post("/runapp/rawdata/", json=IRIS | {"files": {"iris.csv": encode(bytes(3_000_001))}})
+    assert (answer.status_code, answer.json) == (400, {"files": ['"iris.csv" unpacks to more than 3 MB.']})
+    assert not any(counts(app, queue).values())
+
+
+def test_files_that_are_too_large_together_are_refused(client: FlaskClient, app: Flask) -> None:
+    app.config["MAX_UPLOAD_SIZE"] = 3  # MB
+    files = {f"{i}.csv": encode(bytes(1_600_000)) for i in range(2)}
+    answer = client.post("/runapp/rawdata/", json=IRIS | {"files": files})
+    assert (answer.status_code, answer.json) == (400, {"files": ['"1.csv" unpacks to more than 1.4 MB.']})
+
+
+def test_an_upload_that_is_too_large_is_refused(client: FlaskClient, app: Flask) -> None:
+    app.config["MAX_FILE_SIZE"] = 1  # MB
+    answer = client.post("/runapp/rawdata/", data={**IRIS, "files": (io.BytesIO(bytes(1_000_001)), "iris.csv")})
+    assert (answer.status_code, answer.json) == (400, {"files": ['"iris.csv" is larger than 1 MB.']})
+
+
+def test_an_uploaded_file_with_an_unsafe_name_is_refused(client: FlaskClient) -> None:
+    answer = client.post("/runapp/rawdata/", data={**IRIS, "files": (io.BytesIO(CSV.encode()), "../iris.csv")})
+    fault = 'The file name "../iris.csv" is no plain file name; expected a safe file name.'
+    assert (answer.status_code, answer.json) == (400, {"files": [fault]})
+
+
+def test_two_uploads_of_one_name_are_refused(client: FlaskClient) -> None:
+    twice = [(io.BytesIO(CSV.encode()), "iris.csv"), (io.BytesIO(b""), "iris.csv")]
+    answer = client.post("/runapp/rawdata/", data={**IRIS, "files": twice})
+    assert (answer.status_code, answer.json) == (400, {"files": ["Two files have the same name; expected each once."]})
+
+
+def test_files_in_a_form_without_files_are_refused(client: FlaskClient) -> None:
+    answer = client.post("/runapp/rawdata/", data={"files": "x"})
+    expected = "A text came; expected each file as a part of multipart/form-data with its file name."
+    assert (answer.status_code, answer.json) == (400, {"files": [expected]})
+
+
+def test_of_posts_of_one_name_at_the_same_instant_one_wins(database_url: str, client: FlaskClient, app: Flask) -> None:
+    answers = at_once(app, client, [lambda own: own.post("/runapp/rawdata/", json=IRIS)] * 6)
+    assert sorted(answer.status_code for answer in answers) == [201] + [400] * 5
+    refusals = [answer.json for answer in answers if answer.status_code == 400]
+    assert refusals == [{"name": ["RawData with this name already exists."]}] * 5
+
+
+# ---- splits
+
+
+@pytest.fixture
+def iris(client: FlaskClient) -> int:
+    return client.post("/runapp/rawdata/", json=IRIS).json["id"]
+
+
+def split(client: FlaskClient, url: str = "rawdata/split/", **body: Any) -> Any:
+    return client.post(f"/runapp/{url}", json=body)
+
+
+@pytest.mark.parametrize("url", ["rawdata/split/", "raw_data/split/"])
+def test_a_split_is_enqueued(client: FlaskClient, app: Flask, queue: redis.Redis, iris: int, url: str) -> None:
+    answer = split(client, url, raw_data_id=iris, held_out_test=0.5)
+    assert answer.status_code == 200
+    with app.app_context():
+        row = db.session.get_one(RawData, iris)
+        assert (row.split_state, row.held_out_test, row.random_state) == (State.TODO, 0.5, 42)
+        assert answer.json == {"task_id": row.task_id}
+        assert queue.lrange("rq:queue:high", 0, -1) == [row.task_id.encode()]
+
+
+def test_a_split_may_come_as_a_form(client: FlaskClient, app: Flask, iris: int) -> None:
+    form = {"raw_data_id": str(iris), "held_out_test": "0.25", "random_state": "7", "force": "true"}
+    assert client.post("/runapp/rawdata/split/", data=form).status_code == 200
+    with app.app_context():
+        row = db.session.get_one(RawData, iris)
+        assert (row.held_out_test, row.random_state) == (0.25, 7)
+
+
+@pytest.mark.parametrize("state", [State.TODO, State.DONE])
+def test_the_same_split_again_changes_nothing(
+    client: FlaskClient, app: Flask, queue: redis.Redis, iris: int, state: State
+) -> None:
+    first = split(client, raw_data_id=iris, held_out_test=0.5)
+    set_split(app, iris, split_state=state)
+    for force in (False, True):
+        assert split(client, raw_data_id=iris, held_out_test=0.5, force=force).json == first.json
+    assert queue.llen("rq:queue:high") == 1
+
+
+def test_a_split_that_failed_is_done_again(client: FlaskClient, app: Flask, queue: redis.Redis, iris: int) -> None:
+    first = split(client, raw_data_id=iris, held_out_test=0.5)
+    set_split(app, iris, split_state=State.ERROR, log_messages="x", token="t", attempts=3)
+    again = split(client, raw_data_id=iris, held_out_test=0.5)
+    assert again.status_code == 200
+    assert again.json != first.json
+    with app.app_context():
+        row = db.session.get_one(RawData, iris)
+        assert (row.split_state, row.log_messages, row.token, row.attempts) == (State.TODO, None, None, 0)
+    assert queue.llen("rq:queue:high") == 2
+
+
+def test_another_split_is_refused_once_folds_exist(
+    client: FlaskClient, app: Flask, queue: redis.Redis, iris: int
+) -> None:
+    split(client, raw_data_id=iris, held_out_test=0.5)
+    assert client.post("/runapp/submissionfold/", json=NEW_FOLD).status_code == 201
+    before = counts(app, queue)
+    answer = split(client, raw_data_id=iris, held_out_test=0.25)
+    expected = "Raw data 1 has folds on its present split; expected force to be true."
+    assert (answer.status_code, answer.json) == (400, {"raw_data_id": [expected]})
+    assert counts(app, queue) == before
+    with app.app_context():
+        assert db.session.get_one(RawData, iris).held_out_test == 0.5
+
+
+def test_a_forced_split_trains_its_folds_again(
+    database_url: str, client: FlaskClient, app: Flask, queue: redis.Redis, iris: int
+) -> None:
+    split(client, raw_data_id=iris, held_out_test=0.5)
+    task_id = client.post("/runapp/submissionfold/", json=NEW_FOLD).json["task_id"]
+    finish(app, 11)
+    assert split(client, raw_data_id=iris, held_out_test=0.25, force=True).status_code == 200
+    fold = client.get("/runapp/submissionfold/11/").json
+    assert (fold["state"], fold["test_predictions"], fold["train_time"], fold["attempts"], fold["new"]) == (
+        "TODO",
+        None,
+        0.0,
+        0,
+        True,
+    )
+    assert fold["task_id"] != task_id
+    with app.app_context():
+        assert db.session.get_one(SubmissionFold, 11).token is None
+
+
+ID_RANGE = "expected one from 0 to 9223372036854775807."
+
+
+@pytest.mark.parametrize(
+    ("body", "errors"),
+    [
+        ({}, {f: ["This field is required."] for f in ("raw_data_id", "held_out_test")}),
+        (
+            {"raw_data_id": None, "held_out_test": None, "random_state": None, "force": None},
+            {f: ["This field may not be null."] for f in ("raw_data_id", "held_out_test", "random_state", "force")},
+        ),
+        *(
+            (
+                {"raw_data_id": 1, "held_out_test": value},
+                {
+                    "held_out_test": [
+                        f"{schemas.shown(value)} is not between 0 and 1; expected a number above 0 and below 1."
+                    ]
+                },
+            )
+            for value in (0, 1, -0.1, 1.5, True, "0.5", float("nan"), [])
+        ),
+        *(
+            (
+                {"raw_data_id": value, "held_out_test": 0.5},
+                {"raw_data_id": [f"{schemas.shown(value)} is no such integer; {ID_RANGE}"]},
+            )
+            for value in (True, "1", 1.0, -1, 2**63, {})
+        ),
+        (
+            {"raw_data_id": 1, "held_out_test": 0.5, "random_state": 2**32},
+            {"random_state": ["4294967296 is no such integer; expected one from 0 to 4294967295."]},
+        ),
+        (
+            {"raw_data_id": 1, "held_out_test": 0.5, "force": "true"},
+            {"force": ['"true" is not a boolean; expected true or false.']},
+        ),
+        (
+            {"raw_data_id": 7, "held_out_test": 0.5},
+            {"raw_data_id": ["There is no raw data 7; expected the id of a data set."]},
+        ),
+        (
+            {"raw_data_id": 1, "held_out_test": 0.8},
+            {"held_out_test": ["0.8 of 4 rows leaves none to train on; expected rows on both sides."]},
+        ),
+        (
+            {"raw_data_id": 1, "held_out_test": 0.5, "seed": 1},
+            {"seed": ["Unknown field; expected some of raw_data_id, held_out_test, random_state, force."]},
+        ),
+    ],
+)
+def test_a_wrong_split_is_refused(
+    client: FlaskClient, app: Flask, queue: redis.Redis, iris: int, body: dict, errors: dict
+) -> None:
+    before = counts(app, queue)
+    answer = client.post("/runapp/rawdata/split/", json=body)
+    assert (answer.status_code, answer.json) == (400, errors)
+    assert counts(app, queue) == before
+    assert client.get("/runapp/rawdata/").json[0]["split_state"] is None
+
+
+def test_a_held_out_part_may_leave_one_row(client: FlaskClient, iris: int) -> None:
+    assert split(client, raw_data_id=iris, held_out_test=0.75).status_code == 200
+
+
+@pytest.mark.parametrize("url", ["rawdata/customsplit/", "raw_data/customsplit/"])
+def test_a_custom_split_refuses_plain_data(
+    client: FlaskClient, app: Flask, queue: redis.Redis, iris: int, url: str
+) -> None:
+    answer = split(client, url, raw_data_id=iris)
+    expected = "Raw data 1 has no Python file of its own; expected /runapp/rawdata/split/."
+    assert (answer.status_code, answer.json) == (400, {"raw_data_id": [expected]})
+    assert queue.llen("rq:queue:high") == 0
+
+
+def test_a_custom_split_is_enqueued(client: FlaskClient, app: Flask, queue: redis.Redis) -> None:
+    client.post("/runapp/rawdata/", json=CUSTOM)
+    first = split(client, "rawdata/customsplit/", raw_data_id=1)
+    assert first.status_code == 200
+    assert split(client, "rawdata/customsplit/", raw_data_id=1).json == first.json
+    assert queue.lrange("rq:queue:high", 0, -1) == [first.json["task_id"].encode()]
+
+
+def test_a_split_refuses_data_with_a_python_file(client: FlaskClient) -> None:
+    client.post("/runapp/rawdata/", json=CUSTOM)
+    answer = split(client, raw_data_id=1, held_out_test=0.5)
+    expected = "Raw data 1 has its own Python file; expected /runapp/rawdata/customsplit/."
+    assert (answer.status_code, answer.json) == (400, {"raw_data_id": [expected]})
+
+
+def test_another_split_removes_what_the_first_made(client: FlaskClient, app: Flask, iris: int) -> None:
+    split(client, raw_data_id=iris, held_out_test=0.5)
+    with app.app_context():
+        made = files.store(io.BytesIO(b"indices"))
+    set_split(app, iris, split_state=State.DONE, split_is=made, n_train=2, n_test=2)
+    split(client, raw_data_id=iris, held_out_test=0.25)
+    with app.app_context():
+        row = db.session.get_one(RawData, iris)
+        assert (row.split_state, row.split_is, row.n_train) == (State.TODO, None, None)
+        assert db.session.scalar(select(func.count()).select_from(Content)) == 1  # the CSV
+        assert db.session.scalar(select(func.count()).select_from(Submission)) == 0
