@@ -30,6 +30,12 @@ SETUPS = [
     pytest.param("root_keeps_user", marks=pytest.mark.skipif(not ROOT, reason="needs root")),
     "ordinary",
 ]
+AVAILABLE = sandbox.prepare()
+needs_linux = pytest.mark.skipif(not sandbox.LINUX, reason="needs Linux")
+needs_every_layer = pytest.mark.skipif(
+    AVAILABLE.landlock < 6 or AVAILABLE.filter is None or AVAILABLE.namespaces != {"network", "shm"},
+    reason="needs a kernel that allows every layer",
+)
 TESTS = Path(__file__).parent
 DEADLINE = 60  # seconds
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restricted import ROOT, SETUPS, SLOT, Bench, in_setup
+from restricted import ROOT, SETUPS, SLOT, Bench, in_setup, needs_every_layer, needs_linux
 
 from runner import sandbox
 from runner.sandbox import leftovers, seccomp
 from runner.sandbox.system import prctl, syscall
 
-pytestmark = pytest.mark.skipif(not sandbox.LINUX, reason="needs Linux")
+pytestmark = needs_linux
 CHECKOUT = Path(sandbox.__file__).parents[2]
 MB = 1024**2
 PR_GET_DUMPABLE, PR_GET_NO_NEW_PRIVS = 3, 39
@@ -332,6 +332,7 @@ def reach_of_files(bench: Bench) -> dict[str, Any]:
     return bench.restricted(attempt)["value"]
 
 
+@needs_every_layer
 @pytest.mark.parametrize("setup", SETUPS)
 def test_only_the_scratch_folder_is_written_and_only_what_is_granted_is_read(setup: str, tmp_path: Path) -> None:
     assert in_setup(setup, tmp_path, reach_of_files) == {
@@ -384,11 +385,13 @@ def hit_limits(bench: Bench) -> dict[str, Any]:
             lambda: error_of(lambda: Path("/dev/shm/big").write_bytes(bytes(2 * MB))), shared_memory=MB
         )["value"],
         "core": bench.restricted(lambda: resource.getrlimit(resource.RLIMIT_CORE))["value"],
+        "out of memory": bench.restricted(lambda: Path("/proc/self/oom_score_adj").read_text().strip())["value"],
         "cpu": bench.restricted(burn, cpu=0)["status"],
         "left": [path.name for path in Path("/dev/shm").iterdir() if path.name == "big"],
     }
 
 
+@needs_every_layer
 @pytest.mark.parametrize("setup", SETUPS)
 def test_limits_hold(setup: str, tmp_path: Path) -> None:
     limits = in_setup(setup, tmp_path, hit_limits)
@@ -402,6 +405,7 @@ def test_limits_hold(setup: str, tmp_path: Path) -> None:
         "processes": "EAGAIN",
         "shared memory": "ENOSPC",
         "core": [0, 0],
+        "out of memory": "1000",
         "cpu": -signal.SIGXCPU,
         "left": [],
     }

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restricted import SETUPS, Bench, in_setup
+from restricted import SETUPS, Bench, in_setup, needs_every_layer, needs_linux
 
 from runner import sandbox, selftest
 
 CHECKOUT = Path(__file__).parents[1]
-linux = pytest.mark.skipif(not sandbox.LINUX, reason="needs Linux")
 
 
 def probe(bench: Bench, layers: list[str]) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def probe_levels(bench: Bench) -> dict[str, Any]:
     return levels
 
 
-@linux
+@needs_every_layer
 @pytest.mark.parametrize("setup", SETUPS)
 def test_every_attack_is_stopped_at_full_restriction(setup: str, tmp_path: Path) -> None:
     found = in_setup(setup, tmp_path, probe, list(sandbox.LAYERS))
@@ -56,7 +55,7 @@ def test_every_attack_is_stopped_at_full_restriction(setup: str, tmp_path: Path)
     assert found["left"] == ["scratch"]
 
 
-@linux
+@needs_linux
 @pytest.mark.parametrize("setup", SETUPS)
 def test_every_attack_succeeds_without_layers(setup: str, tmp_path: Path) -> None:
     found = in_setup(setup, tmp_path, probe, [])
@@ -65,7 +64,7 @@ def test_every_attack_succeeds_without_layers(setup: str, tmp_path: Path) -> Non
     assert found["missing"].startswith("Missing: a user of the slot's own (a worker that is started as root")
 
 
-@linux
+@needs_every_layer
 @pytest.mark.parametrize("setup", SETUPS)
 def test_each_layer_stops_alone_what_the_table_says(setup: str, tmp_path: Path) -> None:
     outcomes = in_setup(setup, tmp_path, probe_each_way)
@@ -73,7 +72,7 @@ def test_each_layer_stops_alone_what_the_table_says(setup: str, tmp_path: Path) 
     assert [way for way, stopped in outcomes.items() if not stopped] == []
 
 
-@linux
+@needs_every_layer
 @pytest.mark.parametrize("setup", SETUPS)
 def test_level_of_the_layers_is_the_level_that_is_measured(setup: str, tmp_path: Path) -> None:
     levels = in_setup(setup, tmp_path, probe_levels)
@@ -94,13 +93,13 @@ def probe_secret(bench: Bench) -> list[Any]:
     return levels
 
 
-@linux
+@needs_every_layer
 @pytest.mark.parametrize("setup", SETUPS[:1])
 def test_a_secret_that_all_may_read_needs_landlock(setup: str, tmp_path: Path) -> None:
     assert in_setup(setup, tmp_path, probe_secret) == [["strong", []], ["none", ["read database"]]]
 
 
-@linux
+@needs_linux
 def test_command_prints_the_table_and_the_level() -> None:
     command = [sys.executable, "-m", "runner.selftest"]
     text = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout

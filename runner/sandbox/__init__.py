@@ -138,6 +138,8 @@ def restrict(policy: Policy, prepared: Prepared) -> frozenset[str]:
                 applied.add(layer)
 
     applied.update(namespaces.isolate(prepared.namespaces & set(policy.layers), policy.limits.shared_memory))
+    with suppress(OSError):
+        process.die_first()
     landlocked = ruleset(policy, prepared)
     if prepared.uid and policy.uid is not None:
         attempt("uid", process.change_user, policy.uid)

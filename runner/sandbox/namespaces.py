@@ -104,19 +104,21 @@ def open_ways(readable: Iterable[Path], writable: Iterable[Path] = ()) -> bool:
     except OSError:
         return False
     sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in closed}
+    umask = os.umask(0o022)
     for folder in set(closed.values()):
         mount("tmpfs", str(folder), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
     for path in sorted(closed, key=lambda path: len(path.parts)):  # a folder before what lies in it
         bind(sources[path], path, paths[path])
+    os.umask(umask)
     return True
 
 
 def bind(source: int, path: Path, may_write: bool) -> None:
     """Mount what the descriptor holds at the path, made if need be, and close the descriptor."""
     if not path.exists():
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if stat.S_ISDIR(os.fstat(source).st_mode):
-            path.mkdir(mode=0o755)
+            path.mkdir()
         else:
             path.touch()
     mount(f"/proc/self/fd/{source}", str(path), None, MS_BIND | MS_REC)

@@ -47,6 +47,14 @@ def protect() -> bool:
     return True
 
 
+def die_first() -> None:
+    """Offer this process and its descendants to the kernel when memory runs out, before any of ours (proc(5)).
+
+    It covers memory that no limit of a process counts, such as what waits in sockets. Raise OSError.
+    """
+    Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def change_user(uid: int) -> None:
     """Become this user, with the group of the same number alone; raise OSError."""
     os.setgroups([])
@@ -97,7 +105,8 @@ def limit(limits: ProcessLimits, shared_user: bool) -> None:
     """
     processes = limits.processes
     if processes is not None and shared_user:
-        processes += count_threads(os.getuid())
+        running = count_threads(os.getuid())
+        processes = processes + running if running else None  # without /proc it cannot be told
     wanted = {
         "CPU": None if limits.cpu is None else (int(limits.cpu) + 1, int(limits.cpu) + 1 + GRACE_CPU_TIME),
         "DATA": limits.memory,
