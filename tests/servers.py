@@ -34,6 +34,7 @@ START_TIMEOUT = 30  # seconds
 STOP_TIMEOUT = 30  # seconds: what a platform grants between SIGTERM and SIGKILL
 PR_SET_PDEATHSIG = 1
 USERNAME = PASSWORD = "datarun"
+NUMERIC_PREFIXES = ("OPENBLAS_", "OMP_", "MKL_", "BLIS_")  # settings of the libraries that compute, as tests have them
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -221,6 +222,7 @@ def service(home: Path, **settings: str) -> Iterator[Service]:
     with ExitStack() as stack:
         port = free_port()
         environment = {
+            **{name: value for name, value in os.environ.items() if name.startswith(NUMERIC_PREFIXES)},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(home),
             "PYTHONUNBUFFERED": "1",
