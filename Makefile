@@ -38,7 +38,7 @@ run: export GRACE_PERIOD ?= 3
 run: .venv/local
 	@$(BIN)/honcho run flask db upgrade
 	@$(BIN)/honcho run flask first-run
-	@$(BIN)/honcho start web worker || test $$? -eq 130  # Ctrl-C
+	@$(BIN)/honcho start web worker
 
 user: .venv/local
 	@$(BIN)/honcho run flask create-user $(NAME)
