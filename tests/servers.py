@@ -187,7 +187,9 @@ class Service:
 
     def _owns(self, process: psutil.Process) -> bool:
         try:
-            return process.environ().get("DATARUN_HOME") == str(self.home) or str(self.home) in " ".join(process.cmdline())
+            return process.environ().get("DATARUN_HOME") == str(self.home) or str(self.home) in " ".join(
+                process.cmdline()
+            )
         except psutil.Error:
             return False
 
