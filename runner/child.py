@@ -8,6 +8,7 @@ kernel's account of its CPU time is exact. Nobody trusts the marks: a submission
 import json
 import os
 import random
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -19,13 +20,21 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import split as splitting
+from . import organiser
 from .features import map_features, write_features
-from .workflow import BadPredictions, Workflow, take_rows
+from .labels import DataError, labels_in_memory
+from .posted import ORGANISER, separator
+from .split import plain_labels, split_table
+from .workflow import BadPredictions, Workflow, n_rows, take_rows
 
 PACKAGE = "submission"  # the modules of a submission are submission.classifier and so on
 SEED = 0  # of the random numbers of numpy and random, the same in each fold
 DETAIL_LENGTH = 500  # characters of a message that goes into the last sentence
+PIECE = 1_000_000  # bytes that are copied at once
+TRIAL_FAILED = (
+    "This was a trial of train_submission and test_submission with a submission that does nothing. If they fail with a "
+    "participant's submission too, and no line of its files takes part, it is counted as a fault of the data set.\n"
+)
 
 Mark = Callable[..., None]
 
@@ -40,23 +49,23 @@ def mark_on(fd: int) -> Mark:
     return mark
 
 
-def run(work: Callable[[Mark], None], mark: Mark, folder: Path) -> None:
+def run(work: Callable[[Mark], None], mark: Mark, home: Path) -> None:
     """Do the task's work and end this process; whatever happens in it is reported, nothing escapes."""
     try:
         work(mark)
         _flush()
         mark(mark="done")
     except BaseException as error:  # a submission may raise anything, SystemExit and KeyboardInterrupt included
-        _report(error, mark, folder)
+        _report(error, mark, home)
     finally:
         os._exit(0)  # no atexit hook, no thread of a submission holds us up
 
 
-def _report(error: BaseException, mark: Mark, folder: Path) -> None:
+def _report(error: BaseException, mark: Mark, home: Path) -> None:
     try:
         kind, detail = _describe(error)
-        if kind == "exception":
-            _print_traceback(error, folder)
+        if kind == "exception" and not print_traceback(error, home):
+            kind = "outside"
         _flush()
         mark(failed=kind, detail=detail[:DETAIL_LENGTH])
     except BaseException:  # an exception that cannot even be printed
@@ -71,27 +80,38 @@ def _describe(error: BaseException) -> tuple[str, str]:
         return "output", ""
     if isinstance(error, MemoryError):
         return "memory", ""
-    if isinstance(error, splitting.DataError):
+    if isinstance(error, DataError):
         return "exception", str(error)
     [line, *_] = traceback.format_exception_only(error)[-1].splitlines() or [""]
     return "exception", line
 
 
-def _print_traceback(error: BaseException, folder: Path) -> None:
-    """Print the traceback from the first frame of the submission's own files on; without one, the exception alone."""
+def print_traceback(error: BaseException, home: Path) -> bool:
+    """Print the traceback from the first frame of the submission's files on; return whether there is one.
+
+    Without one it begins in the data set's own files, and without those there is the exception alone.
+    """
     shown = traceback.TracebackException.from_exception(error, lookup_lines=False)
     seen: set[int] = set()
     todo = [shown]
+    found = False
     while todo:
         part = todo.pop()
         if part is None or id(part) in seen:
             continue
         seen.add(id(part))
-        ours = [i for i, frame in enumerate(part.stack) if Path(frame.filename).is_relative_to(folder)]
-        part.stack = traceback.StackSummary.from_list(part.stack[ours[0] :] if ours else [])
+        submission, data_set = (_first_frame(part.stack, home / package) for package in (PACKAGE, ORGANISER))
+        found |= submission is not None
+        first = data_set if submission is None else submission
+        part.stack = traceback.StackSummary.from_list([] if first is None else part.stack[first:])
         todo += [part.__cause__, part.__context__, *(part.exceptions or [])]
     for line in shown.format():
         sys.stderr.write(line)
+    return found
+
+
+def _first_frame(stack: traceback.StackSummary, folder: Path) -> int | None:
+    return next((i for i, frame in enumerate(stack) if Path(frame.filename).is_relative_to(folder)), None)
 
 
 def _flush() -> None:
@@ -131,25 +151,31 @@ def _import(name: str) -> ModuleType:
     return sys.modules[name]
 
 
-def train_test_fold(job: dict[str, Any], folder: Path, inputs: list[int], result: BinaryIO, mark: Mark) -> None:
+def train_test_fold(job: dict[str, Any], home: Path, inputs: list[int], result: BinaryIO, mark: Mark) -> None:
     """Train on the fold's rows and predict all training and all test rows.
 
     `inputs` are files: features of the training part, of the test part, the fold's row indices (int64), their labels
     (.npy). Predictions go to `result` as raw float64, training rows first; marks carry their shapes.
     """
-    X_train, X_test = map_features(inputs[0]), map_features(inputs[1])
     with os.fdopen(inputs[2], "rb") as file:
         train_is = np.frombuffer(file.read(), dtype="<i8")
     with os.fdopen(inputs[3], "rb") as file:
-        y = splitting.labels_in_memory(np.load(file, allow_pickle=False))
+        y = labels_in_memory(np.load(file, allow_pickle=False))
+    specific = None
+    if job["specific"]:  # before the features, which may be objects of its classes
+        mark(mark="load")
+        specific = organiser.import_specific(home / ORGANISER)
+    X_train, X_test = map_features(inputs[0]), map_features(inputs[1])
     for fd in inputs[:2]:
         os.close(fd)
     random.seed(SEED)
     np.random.seed(SEED)
     X_fold = take_rows(X_train, train_is)
-    mark(mark="load")
+    mark(mark="specific" if specific else "load")
 
-    workflow = Workflow(import_submission(folder, job["workflow_elements"]))
+    modules = import_submission(home / PACKAGE, job["workflow_elements"])
+    trains = specific is not None and organiser.trains(specific)
+    workflow = organiser.OwnWorkflow(specific, PACKAGE) if trains else Workflow(modules)
     mark(mark="import")
     workflow.fit(X_fold, y)
     mark(mark="train")
@@ -162,21 +188,71 @@ def train_test_fold(job: dict[str, Any], folder: Path, inputs: list[int], result
 def split_raw_data(
     job: dict[str, Any], inputs: list[int], result: BinaryIO, outputs: list[BinaryIO], mark: Mark
 ) -> None:
-    """Parse a data set and split it.
+    """Parse a table and split its rows.
 
-    `inputs` are its files, in the order of `job["files"]`. The row indices go to `result` as raw int64; `outputs` are
-    files for the labels (.npy) and the features of the training and of the test part.
+    `inputs` are the posted files, in the order of `job["files"]`. The row indices go to `result` as raw int64;
+    `outputs` are files for the labels (.npy) and the features of the training and of the test part.
     """
     mark(mark="load")
-    [csv] = [fd for fd, name in zip(inputs, job["files"], strict=True) if name.lower().endswith(".csv")]
-    with os.fdopen(csv, "rb") as file:
-        parts = splitting.split_csv(
-            file, job["target_column"], job["workflow_elements"], job["held_out_test"], job["random_state"]
+    tables = [(fd, name) for fd, name in zip(inputs, job["files"], strict=True) if separator(name)]
+    if len(tables) != 1:
+        raise DataError(f"There are {len(tables)} tables (.csv, .csv.gz, .tsv, .tsv.gz) among the files, expected one.")
+    [(table, name)] = tables
+    with os.fdopen(table, "rb") as file:
+        parts = split_table(
+            file, name, job["target_column"], job["workflow_elements"], job["held_out_test"], job["random_state"]
         )
-    y_train, X_train, X_test = outputs
     _write(result, parts.split_is.data)
-    np.save(y_train, parts.y_train, allow_pickle=False)
-    y_train.flush()
-    write_features(parts.X_train, X_train)
-    write_features(parts.X_test, X_test)
+    _write_parts(parts.X_train, parts.y_train, parts.X_test, outputs)
     mark(mark="split", n_train=parts.n_train, n_test=len(parts.split_is) - parts.n_train)
+
+
+def split_by_specific(job: dict[str, Any], home: Path, inputs: list[int], outputs: list[BinaryIO], mark: Mark) -> None:
+    """Have the data set's own file make both parts; files as for `split_raw_data`.
+
+    The mark "split" says whether folds need the data set's Python files, the mark "trial" whether its functions for
+    folds failed with a submission that does nothing.
+    """
+    folder = home / ORGANISER
+    for fd, name in zip(inputs, job["files"], strict=True):
+        with os.fdopen(fd, "rb") as posted, (folder / name).open("xb") as copy:
+            shutil.copyfileobj(posted, copy, PIECE)
+    os.chdir(folder)
+    random.seed(SEED)
+    np.random.seed(SEED)
+    mark(mark="load")
+    specific = organiser.import_specific(folder)
+    mark(mark="specific")
+    specific.prepare_data(str(folder))
+    mark(mark="prepare_data")
+    X_train, y_train = organiser.get_data(specific.get_train_data, folder)
+    y_train = plain_labels(y_train)
+    organiser.check_rows(X_train, len(y_train))
+    mark(mark="get_train_data")
+    X_test, _y_test = organiser.get_data(specific.get_test_data, folder)
+    organiser.check_rows(X_test)
+    mark(mark="get_test_data")
+    modules = _write_parts(X_train, y_train, X_test, outputs)
+    trains = organiser.trains(specific)
+    needed = trains or organiser.is_needed(folder, modules)
+    mark(mark="split", n_train=len(y_train), n_test=n_rows(X_test), needed=needed)
+    failed = trains and _fails(specific, job["workflow_elements"], X_train, labels_in_memory(y_train), X_test, home)
+    mark(mark="trial", failed=failed)
+
+
+def _fails(specific: ModuleType, names: list[str], X_train: Any, y: np.ndarray, X_test: Any, home: Path) -> bool:
+    try:
+        organiser.try_out(specific, names, X_train, y, X_test)
+    except Exception as error:  # whatever the file raises: the split is good all the same
+        print_traceback(error, home)
+        sys.stderr.write(TRIAL_FAILED)
+        return True
+    return False
+
+
+def _write_parts(X_train: Any, y_train: np.ndarray, X_test: Any, outputs: list[BinaryIO]) -> set[str]:
+    """Write labels and features; return the modules that reading the features imports."""
+    y_file, X_train_file, X_test_file = outputs
+    np.save(y_file, y_train, allow_pickle=False)
+    y_file.flush()
+    return write_features(X_train, X_train_file) | write_features(X_test, X_test_file)

@@ -7,6 +7,7 @@ Unpickling runs code: only a child that is already restricted opens such a file,
     magic | number of buffers, length of the pickle | offset and length of each buffer | pickle | buffers
 """
 
+import io
 import mmap
 import pickle
 import struct
@@ -16,10 +17,27 @@ MAGIC = b"datarun1"
 ALIGNMENT = 64  # bytes, what numpy and SIMD code like best
 
 
-def write_features(features: Any, file: BinaryIO) -> None:
-    """Write `features` at the beginning of an empty, seekable `file`."""
+class _Pickler(pickle.Pickler):
+    """Notes the modules that the objects come from."""
+
+    def __init__(self, file: BinaryIO, buffers: list[pickle.PickleBuffer]) -> None:
+        super().__init__(file, protocol=5, buffer_callback=buffers.append)
+        self.modules: set[str] = set()
+
+    def reducer_override(self, features: Any) -> Any:
+        module = getattr(features, "__module__", None)
+        if isinstance(module, str):
+            self.modules.add(module)
+        return NotImplemented
+
+
+def write_features(features: Any, file: BinaryIO) -> set[str]:
+    """Write `features` at the beginning of an empty, seekable `file`; return the modules that reading it imports."""
     buffers: list[pickle.PickleBuffer] = []
-    body = pickle.dumps(features, protocol=5, buffer_callback=buffers.append)
+    pickled = io.BytesIO()
+    pickler = _Pickler(pickled, buffers)
+    pickler.dump(features)
+    body = pickled.getbuffer()
     end = len(MAGIC) + 16 + 16 * len(buffers) + len(body)
     spans = []
     for buffer in buffers:
@@ -32,6 +50,7 @@ def write_features(features: Any, file: BinaryIO) -> None:
         file.write(bytes(start - file.tell()))
         file.write(buffer.raw())
     file.flush()
+    return pickler.modules
 
 
 def map_features(fd: int) -> Any:

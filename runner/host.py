@@ -13,6 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import wire
+from .elements import PROBABILITIES, VALUES, predicts
+from .labels import MOST_CLASSES, classes_of, may_be_classes, n_columns, read_labels
+from .posted import stored_names
 from .task import (
     End,
     Event,
@@ -35,6 +38,7 @@ THREAD_COUNTS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT",
 )  # fmt: skip
+MOST_ROWS = 2**40  # of a data set
 ALWAYS = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -204,11 +208,14 @@ def _fold_message(task: FoldTask) -> tuple[str, dict[str, Any], Sequence[BinaryI
     np.save(y, task.y, allow_pickle=False)
     for file in (train_is, y):
         file.seek(0)
-    submission = sorted(task.submission.iterdir())
-    files = [*(path.open("rb") for path in (*submission, task.X_train, task.X_test)), train_is, y]
+    submission = {path.name: path.open("rb") for path in sorted(task.submission.iterdir())}
+    specific = {path.name: path.open("rb") for path in sorted(task.specific.iterdir())} if task.specific else {}
+    features = [path.open("rb") for path in (task.X_train, task.X_test)]
+    files = [*submission.values(), *specific.values(), *features, train_is, y]
     job = {
         "workflow_elements": task.workflow_elements,
-        "submission": [path.name for path in submission],
+        "submission": list(submission),
+        "specific": list(stored_names(specific).values()),
         "classes": task.classes,
         "limits": asdict(task.limits),
     }
@@ -216,8 +223,10 @@ def _fold_message(task: FoldTask) -> tuple[str, dict[str, Any], Sequence[BinaryI
 
 
 def _split_message(task: SplitTask) -> tuple[str, dict[str, Any], Sequence[BinaryIO], Sequence[BinaryIO]]:
+    custom = task.held_out_test is None
     job = {
-        "files": list(task.files),
+        "files": list(stored_names(task.files).values() if custom else task.files),
+        "specific": custom,
         "target_column": task.target_column,
         "workflow_elements": task.workflow_elements,
         "held_out_test": task.held_out_test,
@@ -232,12 +241,14 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
     [result] = files
     end = End(**content["end"])
     cause, sentence = conclude(end)
+    if end.kind == "outside" and task.specific_failed:
+        cause = "data_error"
     predictions: list[np.ndarray] = []
     if cause is None:
         try:
             for phase, name, rows in (("validation", "training", task.n_train), ("test", "test", task.n_test)):
                 shape = content["facts"][phase].get("shape")
-                predictions.append(_read_predictions(result, shape, rows, task.classes, name))
+                predictions.append(_read_predictions(result, shape, expected_shapes(task, rows), name))
         except ValueError as error:
             cause, sentence = "bad_predictions", str(error)
     result.close()
@@ -252,14 +263,26 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
     )
 
 
-def _read_predictions(file: BinaryIO, shape: Any, rows: int, classes: list | None, name: str) -> np.ndarray:
-    """Read one array of predictions of the expected shape, or raise ValueError with a sentence about what came."""
-    expected = f"({rows}, {len(classes)})" if classes else f"({rows},)"
+def expected_shapes(task: FoldTask, rows: int) -> list[list[int]]:
+    """Return the shapes that predictions of so many rows may have: which of them, only the submission knows."""
+    shapes = []
+    n_targets = 1 if task.y.ndim == 1 else task.y.shape[1]
+    kinds = predicts(task.workflow_elements)
+    if PROBABILITIES in kinds and task.classes:
+        shapes.append([rows, n_columns(task.classes)])
+    if VALUES in kinds or (PROBABILITIES in kinds and n_targets > 1):  # one probability for each label, yes or no
+        shapes.append([rows] if n_targets == 1 else [rows, n_targets])
+    return shapes
+
+
+def _read_predictions(file: BinaryIO, shape: Any, allowed: list[list[int]], name: str) -> np.ndarray:
+    """Read one array of predictions of an allowed shape, or raise ValueError with a sentence about what came."""
+    expected = " or ".join(map(_shown, allowed))
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"The predictions of the {name} rows have no shape, expected {expected}.")
-    if classes is None and shape == [rows, 1]:
-        shape = [rows]
-    if shape != ([rows, len(classes)] if classes else [rows]):
+    if shape not in allowed and shape[1:] == [1]:
+        shape = shape[:1]
+    if shape not in allowed:
         raise ValueError(f"The predictions of the {name} rows have the shape {_shown(shape)}, expected {expected}.")
     size = int(np.prod(shape)) * 8
     data = file.read(size)
@@ -279,24 +302,52 @@ def _shown(shape: list[int]) -> str:
 
 
 def _split_outcome(task: SplitTask, content: dict[str, Any], files: Sequence[BinaryIO]) -> SplitOutcome:
-    """Check what a split left."""
-    result, y_file, X_train, X_test = files
+    """Check what a split left; a data set's own file may have made all of it."""
+    result, y_file, *_ = files
     cause, sentence = conclude(End(**content["end"]))
     log = content["log"]
-    if cause is not None:
-        for file in files:
-            file.close()
-        cause = cause if cause in ("infrastructure", "cancelled") else "data_error"
-        return SplitOutcome(cause, f"{log}{sentence}")
-    n_train, n_test = (content["facts"]["split"]["n_train"], content["facts"]["split"]["n_test"])
-    split_is = np.frombuffer(result.read(), dtype="<i8")
-    y_train = np.load(y_file, allow_pickle=False)
-    result.close()
-    y_file.close()
-    if len(split_is) != n_train + n_test or y_train.shape != (n_train,):
-        raise ValueError(f"the split of {task.name} has {len(split_is)} indices and {y_train.shape} labels")
-    classes = np.unique(y_train).tolist() if "classifier" in task.workflow_elements else None
-    return SplitOutcome(None, log, n_train, n_test, classes, split_is, y_train, X_train, X_test)
+    if cause is None:
+        with result, y_file:
+            try:
+                return _checked_split(task, content["facts"], log, files)
+            except (ValueError, KeyError, TypeError) as error:
+                cause, sentence = "data_error", f"The split cannot be used: {error}."
+    for file in files:
+        file.close()
+    cause = cause if cause in ("infrastructure", "cancelled") else "data_error"
+    return SplitOutcome(cause, f"{log}{'' if not log or log.endswith(chr(10)) else chr(10)}{sentence}")
+
+
+def _checked_split(task: SplitTask, facts: dict[str, Any], log: str, files: Sequence[BinaryIO]) -> SplitOutcome:
+    """Return the split that facts and files describe; raise ValueError, KeyError or TypeError where they do not."""
+    result, y_file, X_train, X_test = files
+    n_train, n_test = (int(facts["split"][name]) for name in ("n_train", "n_test"))
+    if not 1 <= n_test < MOST_ROWS:
+        raise ValueError(f"{n_test} test rows")
+    y_train = read_labels(y_file, n_train)
+    split_is = None
+    if task.held_out_test is not None:
+        split_is = np.frombuffer(result.read(), dtype="<i8")
+        if len(split_is) != n_train + n_test:
+            raise ValueError(f"{len(split_is)} indices for {n_train} and {n_test} rows")
+    return SplitOutcome(
+        None, log, n_train, n_test, _classes(task, y_train), split_is, y_train, X_train, X_test,
+        specific_needed=facts["split"].get("needed") is True,
+        specific_failed=facts.get("trial", {}).get("failed") is True,
+    )  # fmt: skip
+
+
+def _classes(task: SplitTask, y_train: np.ndarray) -> list | None:
+    """Return the classes of the labels, if the workflow may predict probabilities. Raises ValueError for too many."""
+    kinds = predicts(task.workflow_elements)
+    if PROBABILITIES not in kinds or (VALUES in kinds and not may_be_classes(y_train)):
+        return None
+    classes = classes_of(y_train)
+    if n_columns(classes) <= MOST_CLASSES:
+        return classes
+    if VALUES in kinds:
+        return None
+    raise ValueError(f"the labels have {n_columns(classes)} classes, and more than {MOST_CLASSES} are not predicted")
 
 
 def this_python() -> str:

@@ -18,7 +18,7 @@ import sysconfig
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from . import child, sandbox, tree, wire
 from .log import Log
+from .posted import DATA_FUNCTIONS, ORGANISER
 from .task import End, Limits, Usage
 
 WATCH_INTERVAL = 0.05  # seconds between two looks at memory
@@ -35,8 +36,12 @@ PIPE_SIZE = 65536  # bytes read at once from the log
 MARK_LENGTH = 65536  # bytes; a longer mark is none of ours
 MOST_FILES = 20_000  # of one task
 MOST_SLOTS = 512  # of one zygote
-FOLD_PHASES = ("load", "import", "train", "validation", "test")
-SPLIT_PHASES = ("load", "split")
+PHASES = {  # of each kind of task, without and with a Python file of the data set's own
+    ("fold", False): ("load", "import", "train", "validation", "test"),
+    ("fold", True): ("load", "specific", "import", "train", "validation", "test"),
+    ("split", False): ("load", "split"),
+    ("split", True): ("load", "specific", *DATA_FUNCTIONS, "split", "trial"),
+}
 STATES = {"train": "TRAINED", "validation": "VALIDATED"}
 
 
@@ -120,22 +125,24 @@ class Task:
         settings: Settings,
     ) -> None:
         [(self._kind, self._job)] = message.items()
-        names = self._job.get("submission", [])
-        self._submission = dict(zip(names, files, strict=False))
-        self._files = files[len(names) :]
+        specific = bool(self._job["specific"])
+        self._files = list(files)
+        self._packages = {child.PACKAGE: self._take_files(self._job.get("submission", []))}
+        if specific:
+            self._packages[ORGANISER] = self._take_files(self._job["specific"] if self._kind == "fold" else [])
         self._control = control
         self._uid = uid
         self._prepared = prepared
         self._settings = settings
         self._limits = Limits(**self._job["limits"])
-        self._phases = FOLD_PHASES if self._kind == "fold" else SPLIT_PHASES
+        self._phases = PHASES[self._kind, specific]
         self._home = home
         self._folder = home / child.PACKAGE
         self._result = wire.anonymous_file(settings.scratch)
         self._outputs: list[BinaryIO] = []
         if self._kind == "split":
             self._outputs = [wire.anonymous_file(), *(wire.anonymous_file(settings.scratch) for _ in range(2))]
-        self._log = Log(self._limits.log_kept, _shortened(self._folder))
+        self._log = Log(self._limits.log_kept, _shortened(home / package for package in self._packages))
         self._log_sent = (0, time.monotonic())
         self._outbox = b""
         self._marks = b""
@@ -145,13 +152,18 @@ class Task:
         self._claim: End | None = None  # the child's own account of its end
         self._allowance = math.inf  # bytes, known when the child has started
 
+    def _take_files(self, names: Sequence[str]) -> dict[str, int]:
+        """Return the next files by these names; what stays in `_files` is the child's input."""
+        taken, self._files = self._files[: len(names)], self._files[len(names) :]
+        return dict(zip(names, taken, strict=True))
+
     @property
     def _phase(self) -> str:
         return self._phases[min(len(self._done), len(self._phases) - 1)]
 
     def run(self) -> None:
         """Run the task to its end and tell the worker."""
-        make_folders(self._home, self._submission, self._uid)
+        make_folders(self._home, self._packages, self._uid)
         end = self._supervise()
         self._clean()
         finished = {
@@ -182,6 +194,7 @@ class Task:
         self._cpu_start = self._cpu_since = tree.cpu_time(os.getpid())
         self._slot = os.getpid()
         self._mapped = sum(os.fstat(fd).st_size for fd in self._files)
+        self._disk = self._limits.disk + (self._mapped if self._kind == "split" else 0)  # posted files are copied
         self._pid = os.fork()
         if self._pid == 0:
             self._become_child(log_end, marks_end.fileno())
@@ -213,7 +226,7 @@ class Task:
         except BaseException as error:  # said by the exit status: this process must not go on as a second slot
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
             os._exit(70)
-        child.run(self._work(), mark, self._folder)
+        child.run(self._work(), mark, self._home)
         os._exit(70)
 
     def _policy(self) -> sandbox.Policy:
@@ -226,7 +239,7 @@ class Task:
                 cpu=None if math.isinf(limits.cpu_time) else limits.cpu_time,
                 memory=tree.data_size() + self._mapped + limits.memory,
                 processes=limits.processes,
-                file_size=max(limits.disk, limits.predictions),
+                file_size=max(self._disk, limits.predictions),
                 shared_memory=limits.memory // 4,
             ),
             layers=self._settings.layers,
@@ -235,7 +248,9 @@ class Task:
     def _work(self) -> Callable[[child.Mark], None]:
         files = list(self._files)
         if self._kind == "fold":
-            return lambda mark: child.train_test_fold(self._job, self._folder, files, self._result, mark)
+            return lambda mark: child.train_test_fold(self._job, self._home, files, self._result, mark)
+        if self._job["specific"]:
+            return lambda mark: child.split_by_specific(self._job, self._home, files, self._outputs, mark)
         return lambda mark: child.split_raw_data(self._job, files, self._result, self._outputs, mark)
 
     def _watch(self, log: int, marks: socket.socket) -> End:
@@ -276,7 +291,7 @@ class Task:
                     return self._end("cpu_limit", self._limits.cpu_time)
             if now >= next_disk:
                 next_disk = now + DISK_INTERVAL
-                if folder_size(self._home, self._limits.disk) > self._limits.disk:
+                if folder_size(self._home, self._disk) > self._disk:
                     return self._end("disk_limit", self._limits.disk)
             self._send_log(now)
 
@@ -365,6 +380,7 @@ class Task:
     def _take_claim(self, failed: str, detail: str) -> None:
         details = {
             "exception": detail,
+            "outside": detail,
             "bad_predictions": detail,
             "memory": self._limits.memory,
             "output": self._limits.predictions,
@@ -424,16 +440,16 @@ def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -
     sys.modules["__main__"] = type(sys)("__main__")  # else loky's workers would import the zygote as their main module
 
 
-def make_folders(home: Path, submission: dict[str, int], uid: int | None) -> None:
-    """Make a task's own folder, with copies of the submission's files (open, by name), and give it to its user."""
-    folder = home / child.PACKAGE
-    made = [home, folder, home / "tmp"]
+def make_folders(home: Path, packages: Mapping[str, Mapping[str, int]], uid: int | None) -> None:
+    """Make a task's own folder, with copies of each package's files (open, by name), and give it to its user."""
+    made = [home, home / "tmp", *(home / package for package in packages)]
     for path in made:
         path.mkdir(mode=0o700)
-    for name, fd in submission.items():
-        made.append(folder / name)
-        with open(fd, "rb", closefd=False) as source, made[-1].open("xb") as copy:
-            shutil.copyfileobj(source, copy)
+    for package, files in packages.items():
+        for name, fd in files.items():
+            made.append(home / package / name)
+            with open(fd, "rb", closefd=False) as source, made[-1].open("xb") as copy:
+                shutil.copyfileobj(source, copy)
     if uid is not None:
         for path in made:
             os.chown(path, uid, uid)
@@ -471,7 +487,7 @@ def wipe(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _shortened(folder: Path) -> dict[str, str]:
-    """Return which paths a log shows shorter: a submission's files by their names, libraries by theirs."""
+def _shortened(folders: Iterable[Path]) -> dict[str, str]:
+    """Return which paths a log shows shorter: the files in these folders by their names, libraries by theirs."""
     paths = sysconfig.get_paths()
-    return {f"{path}/": "" for path in (folder, paths["purelib"], paths["platlib"], paths["stdlib"])}
+    return {f"{path}/": "" for path in (*folders, paths["purelib"], paths["platlib"], paths["stdlib"])}

@@ -1,5 +1,8 @@
 """Parse a data set, and split its rows into a training and a held-out test part."""
 
+import numbers
+import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -7,11 +10,10 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from .workflow import keeps_frame, take_rows
-
-
-class DataError(Exception):
-    """The data set cannot be used; the message is for its organiser."""
+from .elements import keeps_frame
+from .labels import PLAIN, DataError
+from .posted import separator
+from .workflow import take_rows
 
 
 @dataclass(frozen=True)
@@ -25,23 +27,25 @@ class Parts:
     y_train: np.ndarray  # numbers, booleans or text, no objects
 
 
-def split_csv(
-    file: BinaryIO, target_column: str, workflow_elements: list[str], held_out_test: float, random_state: int
+def split_table(
+    file: BinaryIO, name: str, target_column: str, workflow_elements: list[str], held_out_test: float, random_state: int
 ) -> Parts:
     """Split the rows of a CSV as scikit-learn's `train_test_split(np.arange(n), ...)` does.
 
-    The features are the other columns, with a row index counted from 0 in each part: the DataFrame for a workflow
-    whose first element takes it, otherwise a plain array.
+    The end of `name` says how the file is compressed and its columns separated. The features are the columns that are
+    no target, with a row index counted from 0 in each part: the DataFrame for a workflow whose first element takes it,
+    otherwise a plain array.
 
-    Raises DataError where the file is no CSV, lacks the target column, or holds no usable labels.
+    Raises DataError where the file is no such table, lacks a target column, or holds no usable labels.
     """
+    compression = "gzip" if name.lower().endswith(".gz") else None
     try:
-        frame = pd.read_csv(file)
-    except (ValueError, pd.errors.ParserError) as error:  # UnicodeDecodeError is a ValueError
+        frame = pd.read_csv(file, sep=separator(name), compression=compression)
+    except (ValueError, pd.errors.ParserError, EOFError, OSError, zlib.error) as error:  # of the text, or of the gzip
         raise DataError(f"The CSV cannot be read: {error}") from None
-    if target_column not in frame:
-        raise DataError(f"The CSV has no column {target_column!r}.")
-    y = plain_labels(frame.pop(target_column))
+    targets = target_columns(target_column, frame.columns)
+    labels = [frame.pop(name) for name in targets]
+    y = plain_labels(pd.concat(labels, axis=1) if len(labels) > 1 else labels[0])
     try:
         train_is, test_is = train_test_split(np.arange(len(frame)), test_size=held_out_test, random_state=random_state)
     except ValueError as error:
@@ -54,19 +58,46 @@ def split_csv(
     return Parts(np.concatenate([train_is, test_is]).astype("<i8"), len(train_is), X_train, X_test, y[train_is])
 
 
-def plain_labels(column: pd.Series) -> np.ndarray:
-    """Return labels as an array of numbers, booleans or text; raise DataError for missing or mixed ones."""
-    if column.isna().any():
-        rows = np.flatnonzero(column.isna())
-        raise DataError(f"{len(rows)} labels are missing; the first is in row {rows[0]}.")
-    y = column.to_numpy()
-    if y.dtype.kind in "biuf":
-        return y
-    if all(isinstance(label, str) for label in y):
-        return y.astype(str)
-    raise DataError(f"The labels are of type {column.dtype}, expected numbers, booleans or text, not a mixture.")
+def target_columns(target_column: str, columns: Collection[str]) -> list[str]:
+    """Return the names of the target columns: one that is a column, commas and all, or several between commas."""
+    targets = [target_column] if target_column in columns else target_column.split(",")
+    targets = list(dict.fromkeys(name if name in columns else name.strip() for name in targets))
+    if missing := [name for name in targets if name not in columns]:
+        raise DataError(f"The CSV has no column {', '.join(map(repr, missing))}.")
+    return targets
 
 
-def labels_in_memory(y: np.ndarray) -> np.ndarray:
-    """Return labels as pandas would have given them: text as Python strings."""
-    return y.astype(object) if y.dtype.kind == "U" else y
+def plain_labels(labels: Any) -> np.ndarray:
+    """Return labels as an array of numbers, booleans or text: (n,), or (n, t) for several targets.
+
+    Raises DataError for missing, infinite, mixed or other ones.
+    """
+    try:
+        y = labels.to_numpy() if hasattr(labels, "to_numpy") else np.asarray(labels)
+    except ValueError:
+        raise DataError("The labels are rows of different lengths.") from None
+    if y.ndim not in (1, 2):
+        raise DataError(f"The labels have {y.ndim} dimensions, expected one, or two for several targets.")
+    _refuse(pd.isna(y), "missing")
+    if y.dtype.kind == "O":
+        y = _without_objects(y)
+    if y.dtype.kind == "f":
+        _refuse(np.isinf(y), "infinite")
+    if y.dtype.kind not in PLAIN:
+        kind = getattr(labels, "dtype", y.dtype)
+        raise DataError(f"The labels are of type {kind}, expected numbers, booleans or text, not a mixture.")
+    return np.ascontiguousarray(y)
+
+
+def _refuse(unusable: np.ndarray, what: str) -> None:
+    rows = np.flatnonzero(unusable.reshape(len(unusable), -1).any(axis=1))
+    if len(rows):
+        raise DataError(f"{len(rows)} labels are {what}; the first is in row {rows[0]}.")
+
+
+def _without_objects(y: np.ndarray) -> np.ndarray:
+    """Return an array of objects of one kind as one of that kind; as it is where they are a mixture."""
+    for kind, dtype in ((str, str), (bool | np.bool, bool), (numbers.Real | np.bool, None)):
+        if all(isinstance(label, kind) for label in y.flat):
+            return np.array(y.tolist(), dtype)
+    return y

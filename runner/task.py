@@ -10,9 +10,11 @@ import numpy as np
 
 MB = 1_000_000  # bytes
 
-# Phases of a fold, in order, with the cause of an exception in each. Before `import`, no code of a submission has run.
+# Phases of a fold, in order, with the cause of an exception in each. Before `import`, no code of a submission has run;
+# `specific`, the data set's own Python file, is left out where there is none.
 PHASES = {
     "load": "infrastructure",
+    "specific": "data_error",
     "import": "import_error",
     "train": "train_error",
     "validation": "validation_error",
@@ -20,11 +22,16 @@ PHASES = {
 }
 DOING = {
     "load": "loading the data",
+    "specific": "importing specific.py, the data set's own file",
     "import": "importing the submission",
     "train": "training",
     "validation": "predicting the training rows",
     "test": "predicting the test rows",
     "split": "splitting the data",
+    "prepare_data": "running prepare_data",
+    "get_train_data": "running get_train_data",
+    "get_test_data": "running get_test_data",
+    "trial": "trying train_submission and test_submission",
 }
 
 
@@ -55,13 +62,15 @@ class FoldTask:
     n_test: int
     train_is: np.ndarray  # int64, rows of X_train
     y: np.ndarray  # labels of those rows, and no others
-    classes: list | None  # of the whole training part, sorted; None for regression
+    classes: list | None  # of the whole training part, sorted, a list for each of several targets; None for regression
     limits: Limits
+    specific: Path | None = None  # folder of the data set's own Python files, where the fold needs them
+    specific_failed: bool = False  # as the split found: a fault without a line of the submission is the data set's
 
 
 @dataclass(frozen=True)
 class SplitTask:
-    """Parse a data set and split its rows."""
+    """Parse a data set and split its rows, or have its own Python file make both parts: see organiser.py."""
 
     name: str
     files: Mapping[str, BinaryIO]
@@ -85,9 +94,10 @@ class Usage:
 class End:
     """How a task's processes ended, as the slot saw it.
 
-    `kind` is one of: done, exception, memory, bad_predictions, output (the child said so), exit (no result; `detail` is
-    the exit status, negative for a signal), timeout, memory_limit, cpu_limit, log_limit, disk_limit (killed by the
-    slot; `detail` is the limit's value), stopped (the worker asked; `detail` is its reason).
+    `kind` is one of: done, exception, outside (an exception without a line of the submission), memory, bad_predictions,
+    output (the child said so), exit (no result; `detail` is the exit status, negative for a signal), timeout,
+    memory_limit, cpu_limit, log_limit, disk_limit (killed by the slot; `detail` is the limit's value), stopped (the
+    worker asked; `detail` is its reason).
     """
 
     kind: str
@@ -154,11 +164,13 @@ class SplitOutcome:
     log_messages: str
     n_train: int = 0
     n_test: int = 0
-    classes: list | None = None  # labels of the training part, sorted; None for regression
-    split_is: np.ndarray | None = None  # int64: n_train rows of the training part, then n_test
+    classes: list | None = None  # labels of the training part, sorted, a list for each of several targets; or None
+    split_is: np.ndarray | None = None  # int64: n_train rows of the training part, then n_test; none for custom data
     y_train: np.ndarray | None = None  # labels of the training part: numbers, booleans or text, no objects
     X_train: BinaryIO | None = None  # features file
     X_test: BinaryIO | None = None  # features file
+    specific_needed: bool = False  # folds need the data set's Python files: to train, or to read the features
+    specific_failed: bool = False  # train_submission or test_submission failed with a submission that does nothing
 
 
 @dataclass(frozen=True)
@@ -181,7 +193,7 @@ def conclude(end: End) -> tuple[str | None, str]:
     match end.kind:
         case "done":
             return None, ""
-        case "exception":
+        case "exception" | "outside":
             return PHASES.get(end.phase, "data_error"), f"Failed while {doing}: {end.detail}"
         case "memory":
             return ("memory", f"Out of memory while {doing}: the limit is {_mb(end.detail)}.")

@@ -1,11 +1,6 @@
-"""Fit a submission's workflow elements one after another, and predict with them.
+"""Fit a submission's workflow elements one after another, and predict with them: see elements/."""
 
-An element is a module below `elements/`; the folder that it lies in says which place it takes in a workflow:
-transformers (any number), then one predictor, then optionally a calibrator.
-"""
-
-import importlib
-from pathlib import Path
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +8,9 @@ import numpy as np
 from scipy import sparse
 from sklearn.model_selection import StratifiedShuffleSplit
 
-KINDS = ("transformers", "predictors", "calibrators")
+from .elements import KINDS, find_element
+from .labels import classes_of, has_targets
+
 # The calibrator is fitted on a tenth of the fold's rows that the classifier has not seen.
 CALIBRATION = StratifiedShuffleSplit(n_splits=1, test_size=0.1, random_state=57)
 
@@ -22,29 +19,20 @@ class BadPredictions(Exception):
     """Predictions that are no array of real numbers; the message says what they are."""
 
 
-def find_element(name: str) -> tuple[str, ModuleType]:
-    """Return the kind and the module of a workflow element."""
-    for kind in KINDS:
-        if (Path(__file__).parent / "elements" / kind / f"{name}.py").is_file():
-            return kind, importlib.import_module(f"runner.elements.{kind}.{name}")
-    raise ValueError(f"unknown workflow element {name!r}")
-
-
-def keeps_frame(workflow_elements: list[str]) -> bool:
-    """Whether the first element takes the DataFrame itself; otherwise it gets a plain array."""
-    kind, element = find_element(workflow_elements[0])
-    return kind == "transformers" or getattr(element, "KEEPS_FRAME", False)
-
-
 def take_rows(X: Any, rows: np.ndarray) -> Any:
-    """Return the rows of X at these positions, whatever X is."""
+    """Return the rows of X at these positions: X's own kind for frames, arrays and matrices, a list for the rest."""
     if hasattr(X, "iloc"):
         return X.iloc[rows]
-    if isinstance(X, list | tuple):
-        return [X[i] for i in rows]
     if sparse.issparse(X):
         return X.tocsr()[rows]
-    return X[rows]
+    if hasattr(X, "shape"):
+        return X[rows]
+    return [X[i] for i in rows.tolist()]
+
+
+def n_rows(X: Any) -> int:
+    """Return how many rows X has."""
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
 
 class Workflow:
@@ -60,7 +48,7 @@ class Workflow:
 
     def fit(self, X: Any, y: np.ndarray) -> None:
         """Fit all elements on the fold's rows."""
-        self._classes = np.unique(y) if y.ndim == 1 else None
+        self._classes = classes_of(y)
         for element, module in self._steps["transformers"]:
             fitted = element.fit(module, X, y)
             X = element.transform(fitted, X)
@@ -87,17 +75,37 @@ class Workflow:
             X = element.transform(fitted, X)
         for element, fitted in self._fitted_predictors:
             X = element.predict(fitted, X)
-        predictions = as_floats(X)
-        return predictions if classes is None else self._all_classes(predictions, classes)
+        return as_predictions(X, self._classes, classes)
 
-    def _all_classes(self, predictions: np.ndarray, classes: list) -> np.ndarray:
-        """Give each class that the fold's rows lack a column of zeros."""
-        seen = self._classes
-        if len(seen) == len(classes) or predictions.ndim != 2 or predictions.shape[1] != len(seen):
-            return predictions
-        everything = np.zeros((len(predictions), len(classes)))
-        everything[:, np.searchsorted(np.array(classes, dtype=seen.dtype), seen)] = predictions
-        return everything
+
+def as_predictions(values: Any, seen: list, classes: list | None) -> np.ndarray:
+    """Return predictions as one float64 array, with a column of zeros for each class that the fold's rows lack.
+
+    Parameters
+    ----------
+    values : what the predictor returned; a list of arrays, one for each target, is laid side by side.
+    seen : the classes of the fold's rows, as `classes_of` gives them.
+    classes : the same of the whole training part; None where values are predicted.
+
+    Raises BadPredictions.
+    """
+    if classes is None:
+        return as_floats(values)
+    if not has_targets(classes):
+        return _all_classes(as_floats(values), seen, classes)
+    if isinstance(values, Sequence) and len(values) == len(classes) and all(np.ndim(part) == 2 for part in values):
+        parts = [_all_classes(as_floats(part), *both) for part, *both in zip(values, seen, classes, strict=True)]
+        return np.ascontiguousarray(np.hstack(parts))
+    return as_floats(values)
+
+
+def _all_classes(predictions: np.ndarray, seen: list, classes: list) -> np.ndarray:
+    if len(seen) == len(classes) or predictions.ndim != 2 or predictions.shape[1] != len(seen):
+        return predictions
+    everything = np.zeros((len(predictions), len(classes)))
+    column = {label: i for i, label in enumerate(classes)}
+    everything[:, [column[label] for label in seen]] = predictions
+    return everything
 
 
 def as_floats(values: Any) -> np.ndarray:

@@ -3,6 +3,10 @@
 from types import ModuleType
 from typing import Any
 
+from .. import PROBABILITIES
+
+PREDICTS = (PROBABILITIES,)
+
 
 def fit(module: ModuleType, X: Any, y: Any) -> Any:
     clf = module.Classifier()

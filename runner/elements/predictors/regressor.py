@@ -3,6 +3,10 @@
 from types import ModuleType
 from typing import Any
 
+from .. import VALUES
+
+PREDICTS = (VALUES,)
+
 
 def fit(module: ModuleType, X: Any, y: Any) -> Any:
     reg = module.Regressor()

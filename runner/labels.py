@@ -1,0 +1,58 @@
+"""Labels as plain arrays: numbers, booleans or text, of one target (n,) or of t targets (n, t)."""
+
+import os
+from typing import BinaryIO
+
+import numpy as np
+
+MOST_CLASSES = 10_000
+PLAIN = "biufU"  # kinds of dtype
+
+
+class DataError(Exception):
+    """The data set cannot be used; the message is for its organiser."""
+
+
+def classes_of(y: np.ndarray) -> list:
+    """Return the classes, sorted; for several targets a list of them for each."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        return [np.unique(column).tolist() for column in y.T]
+    return np.unique(y).tolist()
+
+
+def has_targets(classes: list) -> bool:
+    """Whether these are the classes of several targets."""
+    return bool(classes) and isinstance(classes[0], list)
+
+
+def n_columns(classes: list) -> int:
+    """Return how many columns the probabilities of these classes have."""
+    return sum(map(len, classes)) if has_targets(classes) else len(classes)
+
+
+def may_be_classes(y: np.ndarray) -> bool:
+    """Whether a classifier could be fitted to these labels; one cannot be to fractions."""
+    return y.dtype.kind != "f" or bool((y == np.floor(y)).all())
+
+
+def labels_in_memory(y: np.ndarray) -> np.ndarray:
+    """Return labels as pandas would have given them: text as Python strings."""
+    return y.astype(object) if y.dtype.kind == "U" else y
+
+
+def read_labels(file: BinaryIO, n_rows: int) -> np.ndarray:
+    """Read labels from a .npy file that somebody else's code may have written.
+
+    Raises ValueError where it holds anything but the labels of that many rows.
+    """
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("labels in a version of .npy that they do not need")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    size = os.fstat(file.fileno()).st_size - file.tell()
+    if dtype.kind not in PLAIN or dtype.names or dtype.subdtype:
+        raise ValueError(f"labels of type {dtype}")
+    if shape[:1] != (n_rows,) or len(shape) > 2 or n_rows < 1 or 0 in shape:
+        raise ValueError(f"labels of shape {shape} for {n_rows} rows")
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize != size:
+        raise ValueError(f"labels of shape {shape} in {size} bytes")
+    return np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran_order else "C")

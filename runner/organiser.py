@@ -1,0 +1,142 @@
+"""A data set's own Python file: which of the posted files it is, how it is imported, what its functions return.
+
+    prepare_data(raw_data_path)         once; the posted files lie in that folder, and it may write more
+    get_train_data(raw_data_path)       the pair (X, y) of the training part
+    get_test_data(raw_data_path)        the pair (X, y) of the held-out rows; y is dropped
+    train_submission(module_path, X, y, train_is)   optional, and only together: the trained model of a fold
+    test_submission(trained_model, X, test_is)      its predictions of these rows of X
+
+The file is stored as specific.py; other Python files lie beside it as modules. In a fold's process `train_submission`
+sees the fold's rows alone, as rows 0 to n - 1, and `module_path` is the package of the submission's files.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from .labels import DataError, classes_of
+from .posted import DATA_FUNCTIONS, FOLD_FUNCTIONS, ORGANISER, SPECIFIC
+from .workflow import as_predictions, n_rows, take_rows
+
+STAND_IN = "stand_in"  # the package of a submission that does nothing
+
+
+def import_specific(folder: Path) -> ModuleType:
+    """Import the data set's own file, and check that it defines what it must; raises DataError, or what it raises.
+
+    The folder stands in the search path, behind the libraries and before a submission's files.
+    """
+    package = ModuleType(ORGANISER)
+    package.__path__ = [str(folder)]
+    package.__spec__ = ModuleSpec(ORGANISER, None, is_package=True)
+    sys.modules[ORGANISER] = package
+    sys.path.append(str(folder))
+    module = import_module(f"{ORGANISER}.{SPECIFIC}")
+    missing = [name for name in DATA_FUNCTIONS if not hasattr(module, name)]
+    if missing:
+        raise DataError(f"it defines no {' and no '.join(missing)}; expected are {', '.join(DATA_FUNCTIONS)}.")
+    if hasattr(module, FOLD_FUNCTIONS[0]) != hasattr(module, FOLD_FUNCTIONS[1]):
+        raise DataError("it defines one of train_submission and test_submission, expected both or none.")
+    return module
+
+
+def trains(module: ModuleType) -> bool:
+    """Whether the file trains and tests submissions itself."""
+    return hasattr(module, FOLD_FUNCTIONS[0])
+
+
+def is_needed(folder: Path, used: Iterable[str]) -> bool:
+    """Whether one of the modules `used`, imported by now, is a file in the folder."""
+    paths = (getattr(sys.modules.get(name), "__file__", None) for name in used)
+    return any(path is not None and Path(path).is_relative_to(folder) for path in paths)
+
+
+def get_data(function: Callable[[str], Any], folder: Path) -> tuple[Any, Any]:
+    """Return the X and y that one of the file's functions returns; raises DataError where it returns no pair."""
+    returned = function(str(folder))
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        raise DataError(f"it returned a value {_kind(returned)}, expected the pair (X, y).")
+    X, y = returned
+    return X, y
+
+
+def check_rows(X: Any, n_labels: int | None = None) -> None:
+    """Raise DataError where the rows of X cannot be counted, selected, or matched to that many labels."""
+    try:
+        n = n_rows(X)
+    except TypeError:
+        raise DataError(f"the rows of its X, {_kind(X)}, cannot be counted.") from None
+    if n == 0:
+        raise DataError("its X has no rows.")
+    if n_labels not in (None, n):
+        raise DataError(f"its X has {n} rows and its y has {n_labels}.")
+    try:
+        take_rows(X, np.arange(n)[-1:])
+    except Exception as error:  # of whatever kind X is
+        raise DataError(f"rows cannot be selected from its X, {_kind(X)}: {type(error).__name__}: {error}") from None
+
+
+def _kind(value: Any) -> str:
+    return f"of type {type(value).__name__}"
+
+
+class OwnWorkflow:
+    """Trains and tests a submission by the file's own functions; it is used as a `Workflow` is."""
+
+    def __init__(self, module: ModuleType, module_path: str) -> None:
+        self._module = module
+        self._module_path = module_path
+
+    def fit(self, X: Any, y: np.ndarray) -> None:
+        self._classes = classes_of(y)
+        self._trained_model = self._module.train_submission(self._module_path, X, y, np.arange(len(y)))
+
+    def predict(self, X: Any, classes: list | None) -> np.ndarray:
+        values = self._module.test_submission(self._trained_model, X, np.arange(n_rows(X)))
+        return as_predictions(values, self._classes, classes)
+
+
+def try_out(module: ModuleType, names: Sequence[str], X_train: Any, y: np.ndarray, X_test: Any) -> None:
+    """Train and test a submission that does nothing, with files of these names; raises what the functions raise.
+
+    What fails here fails without a line of a participant: it is a fault of the data set's file.
+    """
+    package = ModuleType(STAND_IN)
+    package.__path__ = []
+    sys.modules[STAND_IN] = package
+    for name in names:
+        sys.modules[f"{STAND_IN}.{name}"] = element = ModuleType(f"{STAND_IN}.{name}")
+        element.FeatureExtractor = element.Transformer = element.get_estimator = StandIn
+        element.Classifier = element.Regressor = element.Calibrator = StandIn
+    workflow = OwnWorkflow(module, STAND_IN)
+    workflow.fit(X_train, y)
+    for X in (X_train, X_test):
+        workflow.predict(X, None)
+
+
+class StandIn(ClassifierMixin, BaseEstimator):
+    """Any workflow element: features of zeros, the same probability for each class, the first label for each row."""
+
+    def fit(self, X: Any, y: Any = None, **_: Any) -> "StandIn":
+        self._y = np.asarray(y)
+        self.classes_ = np.unique(self._y)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        return np.zeros((n_rows(X), 1))
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        return self.fit(X, y).transform(X)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        return np.full((n_rows(X), len(self.classes_)), 1 / len(self.classes_))
+
+    def predict(self, X: Any) -> np.ndarray:
+        return self._y[np.zeros(n_rows(X), dtype=int)]
