@@ -93,9 +93,10 @@ class Probe:
 
 
 def number_of(name: str) -> int:
-    """Return the number of a system call that the filter knows."""
-    column, _audit = ARCHITECTURES[os.uname().machine]
-    return REFUSED[name][column]
+    """Return the number of a system call that the filter knows; raise OSError on other architectures."""
+    if (machine := os.uname().machine) not in ARCHITECTURES:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    return REFUSED[name][ARCHITECTURES[machine][0]]
 
 
 def read_environment(pid: int) -> bytes:
@@ -156,7 +157,7 @@ def keep_key(target: Target) -> None:
 
 def keep_segment(target: Target) -> None:
     """Reach a SysV segment that the judge made."""
-    syscall(number_of("shmget"), target.parent, 0, 0)
+    checked(libc.shmget(target.parent, ctypes.c_size_t(0), 0))
 
 
 def attack(name: str, kind: str, stops: str, run: Callable[[Target], object]) -> Attack:
@@ -285,11 +286,11 @@ class Judge:
         if "dumpable" in self._layers:
             sandbox.protect()
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        segment = syscall(number_of("shmget"), os.getpid(), 4096, IPC_CREAT | 0o666)
+        segment = checked(libc.shmget(os.getpid(), ctypes.c_size_t(4096), IPC_CREAT | 0o666))
         try:
             return self._judge(self._set_up())
         finally:
-            syscall(number_of("shmctl"), segment, IPC_RMID, 0)
+            libc.shmctl(segment, IPC_RMID, None)
             self._shared_memory.unlink(missing_ok=True)
             shutil.rmtree(self._folder, ignore_errors=True)
 
