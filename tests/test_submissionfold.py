@@ -121,44 +121,74 @@ def test_a_fold_of_data_whose_split_failed_is_refused(client: FlaskClient, app: 
 
 
 INTEGER = "is no such integer; expected one from 0 to 9223372036854775807."
+INDICES = "expected integers from 0 to 9223372036854775807."
+ENCODING = "expected base64(zlib(little-endian int64))."
+NEEDED = "expected feature_extractor.py, classifier.py for the workflow of iris."
+NEW = "expected raw_data and files with a new one."
+FORCES = 'expected "submission_fold" or "submission, submission_fold".'
+FIELDS = "databoard_sf_id, databoard_s_id, train_is, test_is, priority, raw_data, files, force."
 REQUIRED = ["This field is required."]
 NULL = ["This field may not be null."]
 REFUSED = [
     ({"databoard_sf_id": None}, {"databoard_sf_id": NULL}),
-    ({"databoard_s_id": None, "train_is": None, "test_is": None}, dict.fromkeys(("databoard_s_id", "train_is", "test_is"), NULL)),
+    (
+        {"databoard_s_id": None, "train_is": None, "test_is": None},
+        dict.fromkeys(("databoard_s_id", "train_is", "test_is"), NULL),
+    ),
     ({"priority": None}, {"priority": NULL}),
-    *(({"databoard_sf_id": value}, {"databoard_sf_id": [f"{schemas.shown(value)} {INTEGER}"]}) for value in (-1, 2**63, True, 1.0, "11", [1])),
+    *(
+        ({"databoard_sf_id": value}, {"databoard_sf_id": [f"{schemas.shown(value)} {INTEGER}"]})
+        for value in (-1, 2**63, True, 1.0, "11", [1])
+    ),
     ({"databoard_s_id": "x"}, {"databoard_s_id": [f'"x" {INTEGER}']}),
     ({"raw_data": "iris"}, {"raw_data": [f'"iris" {INTEGER}']}),
     ({"raw_data": 7}, {"raw_data": ["There is no raw data 7; expected the id of a data set."]}),
     ({"raw_data": None}, {"raw_data": ["This field is required with a new submission."]}),
     ({"files": None}, {"files": ["This field is required with a new submission."]}),
-    ({"files": None, "raw_data": None}, {"databoard_s_id": ["There is no submission 24; expected raw_data and files with a new one."]}),
+    ({"files": None, "raw_data": None}, {"databoard_s_id": [f"There is no submission 24; {NEW}"]}),
     ({"files": {}}, {"files": ["{} holds no files; expected an object of file names and contents."]}),
-    ({"files": {"classifier.py": "x"}}, {"files": ["feature_extractor.py is missing; expected feature_extractor.py, classifier.py for the workflow of iris."]}),
-    ({"files": {"x.py": "x"}}, {"files": ["feature_extractor.py, classifier.py are missing; expected feature_extractor.py, classifier.py for the workflow of iris."]}),
+    ({"files": {"classifier.py": "x"}}, {"files": [f"feature_extractor.py is missing; {NEEDED}"]}),
+    ({"files": {"x.py": "x"}}, {"files": [f"feature_extractor.py, classifier.py are missing; {NEEDED}"]}),
     ({"files": SUBMISSION | {"classifier.py": ""}}, {"files": ["classifier.py is empty; expected Python code."]}),
-    ({"files": SUBMISSION | {"a/b.py": ""}}, {"files": ['The file name "a/b.py" is no plain file name; expected a safe file name.']}),
+    (
+        {"files": SUBMISSION | {"a/b.py": ""}},
+        {"files": ['The file name "a/b.py" is no plain file name; expected a safe file name.']},
+    ),
     ({"priority": "M"}, {"priority": ['"M" means nothing; expected "L" or "H".']}),
     ({"priority": 1}, {"priority": ['1 means nothing; expected "L" or "H".']}),
-    *(({"force": value}, {"force": [f'{schemas.shown(value)} means nothing; expected "submission_fold" or "submission, submission_fold".']}) for value in ("submission", "", True)),
+    *(
+        ({"force": value}, {"force": [f"{schemas.shown(value)} means nothing; {FORCES}"]})
+        for value in ("submission", "", True)
+    ),
     ({"train_is": []}, {"train_is": ["There is no index; expected at least one row to train on."]}),
-    ({"train_is": [-1, 2, -5]}, {"train_is": ["2 indices are negative; the first is -1. Expected rows counted from 0."]}),
-    ({"train_is": encode_indices(-3)}, {"train_is": ["1 index is negative; the first is -3. Expected rows counted from 0."]}),
-    *(({"train_is": [0, value]}, {"train_is": [f"{schemas.shown(value)} is no index; expected integers from 0 to 9223372036854775807."]}) for value in (1.0, True, "1", None, 2**63)),
+    (
+        {"train_is": [-1, 2, -5]},
+        {"train_is": ["2 indices are negative; the first is -1. Expected rows counted from 0."]},
+    ),
+    (
+        {"train_is": encode_indices(-3)},
+        {"train_is": ["1 index is negative; the first is -3. Expected rows counted from 0."]},
+    ),
+    *(
+        ({"train_is": [0, value]}, {"train_is": [f"{schemas.shown(value)} is no index; {INDICES}"]})
+        for value in (1.0, True, "1", None, 2**63)
+    ),
     ({"train_is": 3}, {"train_is": ["3 is no indices; expected an encoded string or a list of integers."]}),
     ({"train_is": [0, 6, 7]}, {"train_is": ["2 indices are out of range; the first is 6. Expected rows from 0 to 5."]}),
     ({"test_is": [6]}, {"test_is": ["1 index is out of range; the first is 6. Expected rows from 0 to 5."]}),
     ({"test_is": [3, 3, 4]}, {"test_is": ["1 index is repeated in test_is; the first is 3. Expected each once."]}),
-    ({"train_is": [3, 4, 3], "test_is": [4, 3]}, {"test_is": ["2 indices are in both train_is and test_is; the first is 3."]}),
-    ({"train_is": "0,1"}, {"train_is": ["The string is corrupt: not base64; expected base64(zlib(little-endian int64))."]}),
-    ({"train_is": ""}, {"train_is": ["The string is corrupt: not base64; expected base64(zlib(little-endian int64))."]}),
-    ({"train_is": "AAAA"}, {"train_is": ["The string is corrupt: not what zlib compressed; expected base64(zlib(little-endian int64))."]}),
-    ({"train_is": encode_indices(0)[:12]}, {"train_is": ["The string is corrupt: its end is missing; expected base64(zlib(little-endian int64))."]}),
+    (
+        {"train_is": [3, 4, 3], "test_is": [4, 3]},
+        {"test_is": ["2 indices are in both train_is and test_is; the first is 3."]},
+    ),
+    ({"train_is": "0,1"}, {"train_is": [f"The string is corrupt: not base64; {ENCODING}"]}),
+    ({"train_is": ""}, {"train_is": [f"The string is corrupt: not base64; {ENCODING}"]}),
+    ({"train_is": "AAAA"}, {"train_is": [f"The string is corrupt: not what zlib compressed; {ENCODING}"]}),
+    ({"train_is": encode_indices(0)[:12]}, {"train_is": [f"The string is corrupt: its end is missing; {ENCODING}"]}),
     ({"train_is": encode(b"123")}, {"train_is": ["The string unpacks to 3 bytes; expected 8 for each index."]}),
-    ({"train_is": encode(bytes(64_000_001))}, {"train_is": ["The string unpacks to more than 64 MB; expected base64(zlib(little-endian int64))."]}),
-    ({"fold": 1}, {"fold": ["Unknown field; expected some of databoard_sf_id, databoard_s_id, train_is, test_is, priority, raw_data, files, force."]}),
-]  # fmt: skip
+    ({"train_is": encode(bytes(64_000_001))}, {"train_is": [f"The string unpacks to more than 64 MB; {ENCODING}"]}),
+    ({"fold": 1}, {"fold": ["Unknown field; expected some of " + FIELDS]}),
+]
 
 
 @pytest.mark.parametrize(("change", "errors"), REFUSED)

@@ -78,14 +78,18 @@ RANGE = "is no such integer; expected one from 0 to 9223372036854775807."
     [
         (LIST, {}, {"list_submission_fold": ["This field is required."]}),
         (LIST, {"list_submission_fold": None}, {"list_submission_fold": ["This field may not be null."]}),
-        (LIST, {"list_submission_fold": 3}, {"list_submission_fold": ["3 is not a list; expected a list of integers."]}),
+        (
+            LIST,
+            {"list_submission_fold": 3},
+            {"list_submission_fold": ["3 is not a list; expected a list of integers."]},
+        ),
         (LIST, {"list_submission_fold": [1, "2"]}, {"list_submission_fold": [f'"2" {RANGE}']}),
         (LIST, {"list_submission_fold": [], "x": 1}, {"x": ["Unknown field; expected some of list_submission_fold."]}),
         (NEW, {"raw_data_id": 7}, {"raw_data_id": ["There is no raw data 7; expected the id of a data set."]}),
         (NEW, {"raw_data_id": "1"}, {"raw_data_id": [f'"1" {RANGE}']}),
         (NEW, {"raw_data": 1}, {"raw_data": ["Unknown field; expected some of raw_data_id."]}),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_request_is_refused(client: FlaskClient, app: Flask, url: str, body: dict, errors: dict) -> None:
     finish(app, 11)
     answer = client.post(url, json=body)
