@@ -19,6 +19,11 @@ def setting(default: Any, meaning: str, *, unit: str = "", shown: str = "") -> A
     return field(default=default, metadata={"meaning": meaning, "unit": unit, "shown": shown or str(default)})
 
 
+def environment() -> Mapping[str, str]:
+    """Return the whole environment: of it, the runner takes the numeric libraries' own settings."""
+    return os.environ
+
+
 @dataclass(frozen=True)
 class Config:
     """The settings of one process. Field names are the names of the environment variables."""

@@ -17,7 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 import redis
-from rq import SimpleWorker
+from rq import SimpleWorker, worker_registration
 from rq.exceptions import DequeueTimeout
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
@@ -112,8 +112,7 @@ class Listener(SimpleWorker):
         return None
 
     def _dequeue(self, timeout: int | None) -> Any:
-        if not self.connection.exists(self.key):  # the queue server has lost its data
-            self.register_birth()
+        self._stay_registered()
         self.set_state(WorkerStatus.IDLE)
         self.heartbeat()
         if self.should_run_maintenance_tasks:
@@ -124,6 +123,14 @@ class Listener(SimpleWorker):
         )
 
     # ---- being seen
+
+    def _stay_registered(self) -> None:
+        """Register again where the queue server has lost its data."""
+        if not self.connection.sismember(self.redis_workers_keys, self.key):
+            with self.connection.pipeline() as pipeline:
+                pipeline.hset(self.key, mapping=self.serialize())
+                worker_registration.register(self, pipeline)
+                pipeline.execute()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """Let Redis forget this worker DEAD_AFTER its last sign of life."""

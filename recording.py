@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -22,6 +23,8 @@ import jobs
 from models import Cause, FoldPredictions, RawData, State, Submission, SubmissionFold, UTCDateTime, db
 
 log = logging.getLogger(__name__)
+
+DATABASE_GONE = (OperationalError, InterfaceError)  # what a write raises where the database does not answer
 
 Model = type[RawData] | type[SubmissionFold]
 

@@ -8,7 +8,6 @@ reconciler; what dies is started again. The work is done by the zygote's childre
 
 import io
 import logging
-import math
 import os
 import select
 import signal
@@ -17,26 +16,26 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import redis
-import schemas
 from flask import Flask
 from sqlalchemy import inspect
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 import files
 import jobs
 import recording
+import schemas
 from app import create_app
 from cache import Cache
-from config import Config
+from config import Config, environment
 from listening import Listener
 from models import Cause, RawData, State, SubmissionFold, db
 from processes import Processes
+from pulse import Cancelled, NotOurs, Pulse, Stopping
 from reconciliation import Reconciler
-from recording import Claim
+from recording import DATABASE_GONE, Claim
 from runner import (
     Finished,
     FoldOutcome,
@@ -53,27 +52,12 @@ from runner import (
 
 log = logging.getLogger("worker")
 
-LOOK_INTERVAL = 1.0  # seconds between two looks at whether the row is still ours
-TOGETHER = 0.1  # seconds in which the next change of state makes a write of this one needless
 LONGEST_PAUSE = 2.0  # seconds between two attempts to reach a database that is gone
 SCHEMA_WAIT = 1.0  # seconds between two looks for the tables
 STOP_MARGIN = 4.0  # seconds for giving back, beyond the grace period; then SIGKILL
 MB, KB = 1_000_000, 1_000
-DATABASE_GONE = (OperationalError, InterfaceError)
 
 Result = TypeVar("Result")
-
-
-class NotOurs(Exception):
-    """The row was replaced or deleted, or another execution has claimed it."""
-
-
-class Cancelled(Exception):
-    """Somebody told RQ to stop the job."""
-
-
-class Stopping(Exception):
-    """This worker has been asked to stop, and the task did not end in time."""
 
 
 class NotSplit(Exception):
@@ -82,56 +66,6 @@ class NotSplit(Exception):
 
 class BadIndices(Exception):
     """Row indices that the data does not have; a sentence for the submitter."""
-
-
-class Pulse:
-    """The signs of life of an execution, written when they are due, with what is new.
-
-    Call it at least once a second. Raises NotOurs, Cancelled, Stopping; an outage of the database is waited for.
-    """
-
-    def __init__(self, claim: Claim, listener: Listener, interval: float) -> None:
-        self._claim = claim
-        self._listener = listener
-        self._interval = interval
-        self._news: dict[str, Any] = {}
-        self._news_due = math.inf
-        self._looked_at = self._beat_at = time.monotonic()
-
-    def add(self, **news: Any) -> None:
-        """Have these columns written within TOGETHER."""
-        self._news |= news
-        self._news_due = min(self._news_due, time.monotonic() + TOGETHER)
-
-    def wait(self) -> float:
-        """Seconds until the next call is due."""
-        due = min(self._news_due, self._looked_at + LOOK_INTERVAL, self._listener.stop_at)
-        return max(0.0, due - time.monotonic())
-
-    def __call__(self) -> None:
-        at = time.monotonic()
-        if self._listener.stopping and at >= self._listener.stop_at:
-            raise Stopping
-        stopped = self._listener.job_stopped
-        try:
-            if at >= min(self._news_due, self._beat_at + self._interval):
-                ours = self._claim.heartbeat(**self._news)
-                self._news, self._news_due, self._beat_at = {}, math.inf, at
-                self._listener.job_heartbeat()
-            elif stopped or at >= self._looked_at + LOOK_INTERVAL:
-                ours = self._claim.holds()
-            else:
-                return
-        except DATABASE_GONE as error:
-            log.warning("%s: no database: %s", self._claim.name, error.orig)
-            ours = True
-            self._news_due = at + LOOK_INTERVAL if self._news else math.inf
-            self._beat_at = at - self._interval + LOOK_INTERVAL
-        self._looked_at = at
-        if not ours:
-            raise NotOurs
-        if stopped:
-            raise Cancelled
 
 
 class Worker:
@@ -385,27 +319,36 @@ def main(queues: list[str]) -> int:
     processes = Processes()
     wait_for_schema(app, processes)
     zygote: Zygote | None = None
-    while not processes.stopping:
-        if zygote is None or zygote.poll() is not None:
-            processes.end("worker", STOP_MARGIN)
-            zygote = start_zygote(config)
-        if processes.lacks("reconciler"):
-            processes.fork("reconciler", partial(reconcile, app, config, zygote))
-        for name in (f"worker {number}" for number in range(1, config.WORKER_CONCURRENCY + 1)):
-            if processes.lacks(name):
-                with zygote.new_slot() as sock:
-                    processes.fork(name, partial(work, queues or list(jobs.QUEUES), app, config, zygote, sock))
-        processes.wait(0.5, zygote)
-    log.info("stopping")
-    processes.end("", config.GRACE_PERIOD + STOP_MARGIN)
-    if zygote:
-        zygote.stop()
+    try:
+        while not processes.stopping:
+            if zygote is None or zygote.poll() is not None:
+                processes.end("worker", config.GRACE_PERIOD + STOP_MARGIN)  # slots outlive it for a while
+                zygote = start_zygote(config)
+            if processes.lacks("reconciler"):
+                processes.fork("reconciler", partial(reconcile, app, config, zygote))
+            for name in (f"worker {number}" for number in range(1, config.WORKER_CONCURRENCY + 1)):
+                if processes.lacks(name):
+                    with zygote.new_slot() as sock:
+                        processes.fork(name, partial(work, queues or list(jobs.QUEUES), app, config, zygote, sock))
+            processes.wait(0.5, zygote)
+        log.info("stopping")
+    finally:
+        processes.end("", config.GRACE_PERIOD + STOP_MARGIN)
+        if zygote:
+            zygote.stop()
     return 0
 
 
 def start_zygote(config: Config) -> Zygote:
-    zygote = Zygote(config.RUNNER_PYTHON or sys.executable, config.DATARUN_HOME / "scratch")
+    home = config.DATARUN_HOME
+    zygote = Zygote(
+        config.RUNNER_PYTHON or sys.executable,
+        home / "scratch",
+        environ=environment(),
+        secrets=[home / "queue", home / "datarun.sqlite"],
+    )
     zygote.start()
+    log.info("isolation: %s. %s", zygote.isolation, zygote.missing)
     return zygote
 
 

@@ -4,6 +4,7 @@ import io
 import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,6 +25,7 @@ from models import (
 )
 
 SUBMISSIONS = Path(__file__).parent / "submissions"
+_ids = count(1000)  # for those that a test does not name
 TRAIN_IS, TEST_IS = range(0, 90), range(90, 120)  # of the 120 training rows that a held out fifth of iris leaves
 
 
@@ -38,8 +40,9 @@ def iris_csv() -> bytes:
     return frame.to_csv(index=False).encode()
 
 
-def raw_data(name: str = "iris", csv: bytes | None = None, **columns: Any) -> RawData:
-    """Commit a data set that is to be split."""
+def raw_data(name: str = "", csv: bytes | None = None, **columns: Any) -> RawData:
+    """Commit a data set that is to be split; without a name, it gets one of its own."""
+    name = name or f"iris_{next(_ids)}"
     row = RawData(
         name=name,
         files_path=f"raw_data/{name}",
@@ -58,13 +61,14 @@ def raw_data(name: str = "iris", csv: bytes | None = None, **columns: Any) -> Ra
     return row
 
 
-def split_raw_data(name: str = "iris", n_train: int = 120) -> RawData:
+def split_raw_data(name: str = "", n_train: int = 120) -> RawData:
     """Commit a data set that claims to be split, without its contents: for what runs no fold."""
     return raw_data(name, b"-", split_state=State.DONE, n_train=n_train, n_test=30)
 
 
-def submission(data: RawData, kind: str = "logistic_regression", submission_id: int = 1) -> Submission:
+def submission(data: RawData, kind: str = "logistic_regression", submission_id: int = 0) -> Submission:
     """Commit a submission with the files of `tests/submissions/<kind>`."""
+    submission_id = submission_id or next(_ids)
     row = Submission(databoard_s_id=submission_id, files_path=f"submissions/{submission_id}", raw_data=data.id)
     for path in sorted((SUBMISSIONS / kind).iterdir()):
         if path.is_file():
@@ -76,13 +80,13 @@ def submission(data: RawData, kind: str = "logistic_regression", submission_id: 
 
 def fold(
     of: Submission,
-    fold_id: int = 1,
+    fold_id: int = 0,
     train_is: Sequence[int] = TRAIN_IS,
     test_is: Sequence[int] = TEST_IS,
     **columns: Any,
 ) -> SubmissionFold:
     """Commit a fold in state TODO, not enqueued."""
-    row = SubmissionFold(databoard_sf_id=fold_id, databoard_s=of.databoard_s_id, **execution())
+    row = SubmissionFold(databoard_sf_id=fold_id or next(_ids), databoard_s=of.databoard_s_id, **execution())
     for column, value in columns.items():
         setattr(row, column, value)
     packed = (zlib.compress(np.asarray(rows, dtype="<i8").tobytes()) for rows in (train_is, test_is))

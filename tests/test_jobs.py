@@ -27,7 +27,7 @@ def the_job(queue: redis.Redis, name: str) -> jobs.Job:
 
 @pytest.mark.parametrize(("priority", "name"), [("H", "high"), ("L", "low")])
 def test_fold_is_enqueued_by_its_priority(queue: redis.Redis, priority: str, name: str) -> None:
-    fold = rows.fold(rows.submission(rows.split_raw_data(), submission_id=24), 11, priority=priority)
+    fold = rows.fold(rows.submission(rows.split_raw_data("iris"), submission_id=24), 11, priority=priority)
     assert jobs.enqueue(fold) is True
     job = the_job(queue, name)
     assert (job.id, job.func_name, list(job.args)) == (fold.task_id, "worker.train_test_fold", [11])
@@ -36,7 +36,7 @@ def test_fold_is_enqueued_by_its_priority(queue: redis.Redis, priority: str, nam
 
 
 def test_split_is_enqueued_high(queue: redis.Redis) -> None:
-    data = rows.raw_data()
+    data = rows.raw_data("iris")
     assert jobs.enqueue(data) is True
     job = the_job(queue, "high")
     assert (job.id, job.func_name, list(job.args)) == (data.task_id, "worker.split_raw_data", [data.id])

@@ -23,7 +23,7 @@ DOWNWARDS = """
     api
     app
     recording  listening
-    reconciliation
+    reconciliation  pulse
     worker
     demo  gunicorn.conf
 """

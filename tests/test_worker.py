@@ -1,0 +1,460 @@
+"""worker.py as it runs: real processes, killed and stopped at every point. On both databases."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import redis
+import rows
+from flask import Flask
+
+import files
+import jobs
+import schemas
+from app import create_app
+from config import Config
+from models import Cause, Content, RawData, State, SubmissionFold, db
+from servers import wait_until
+
+ROOT = Path(__file__).parent.parent
+SOON = 30  # seconds: a deadline, not a wait
+FAST = {
+    "WORKER_CONCURRENCY": 1,
+    "HEARTBEAT_INTERVAL": 0.2,
+    "DEAD_AFTER": 1.5,
+    "RECONCILE_INTERVAL": 0.3,
+    "GRACE_PERIOD": 1.0,
+    "TIME_LIMIT": 20.0,
+}
+
+
+class Running:
+    """A worker.py under test."""
+
+    def __init__(self, config: Config, log: Path, queues: tuple[str, ...] = ()) -> None:
+        self.config = config
+        self._log = log
+        environment = {f.name: str(getattr(config, f.name)) for f in fields(Config)}
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "worker.py", *queues],
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self.main = psutil.Process(self.process.pid)
+        self._known: set[psutil.Process] = {self.main}
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def logged(self, words: str, times: int = 1) -> None:
+        wait_until(lambda: self.log().count(words) >= times, SOON, f"{words!r} in {self.log()}")
+
+    def workers(self) -> list[psutil.Process]:
+        """The forked children: workers, and one reconciler."""
+        return [child for child in self.main.children() if child.cmdline()[:2] == self.main.cmdline()[:2]]
+
+    def zygote(self) -> psutil.Process:
+        return next(child for child in self.main.children() if "runner.zygote" in child.cmdline())
+
+    def remember(self) -> None:
+        self._known.update(self.main.children(recursive=True))
+
+    def left(self) -> list[psutil.Process]:
+        """What is still alive of all that was remembered."""
+        return [p for p in self._known if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        self.remember()
+        self.process.send_signal(signum)
+        return self.process.wait(SOON)
+
+
+@pytest.fixture
+def fast(config: Config) -> Config:
+    return replace(config, **FAST)
+
+
+@pytest.fixture
+def start(fast: Config, app: Flask, tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Start a worker.py, with settings of its own; at the end none of its processes is left."""
+    started: list[Running] = []
+
+    def start(*queues: str, **settings: Any) -> Running:
+        started.append(Running(replace(fast, **settings), tmp_path / f"worker-{len(started)}.log", queues))
+        return started[-1]
+
+    with app.app_context():
+        yield start
+        db.session.rollback()
+    for running in started:
+        if running.process.poll() is None:
+            running.stop()
+        wait_until(lambda running=running: not running.left(), SOON, f"all gone: {running.left()}")
+
+
+def fresh(row: Any) -> Any:
+    """The row as it is now."""
+    db.session.rollback()
+    db.session.refresh(row)
+    db.session.rollback()
+    return row
+
+
+def final(row: SubmissionFold, timeout: float = SOON) -> SubmissionFold:
+    wait_until(lambda: fresh(row).state in (State.TESTED, State.ERROR), timeout, f"fold {row.databoard_sf_id} ends")
+    return row
+
+
+def split(data: RawData) -> RawData:
+    """Enqueue the split of a data set and wait for its end."""
+    jobs.enqueue(data)
+    wait_until(lambda: fresh(data).split_state in (State.DONE, State.ERROR), SOON, "the split ends")
+    return data
+
+
+def iris_fold(kind: str = "sleeps", **columns: Any) -> SubmissionFold:
+    """Post iris, split by a worker that is there, and a fold of such a submission; enqueue it."""
+    data = split(rows.raw_data())
+    fold = rows.fold(rows.submission(data, kind), **columns)
+    assert jobs.enqueue(fold)
+    return fold
+
+
+def asleep(fold: SubmissionFold) -> SubmissionFold:
+    """Wait until the submission `sleeps` sleeps, as its log says while it runs."""
+    wait_until(lambda: "asleep" in (fresh(fold).log_messages or ""), SOON, "the submission sleeps")
+    return fold
+
+
+# ---- what becomes of folds and splits: one worker on an embedded database and queue serves these tests
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    home = tmp_path_factory.mktemp("shared")
+    config = Config(**{**FAST, "DATARUN_HOME": home, "WORKER_CONCURRENCY": 1})
+    app = create_app(config)
+    with app.app_context():
+        db.create_all()
+        running = Running(config, home / "worker.log")
+        yield running
+        db.session.rollback()
+    assert running.stop() == 0
+    jobs_of = app.extensions["datarun_queue"]
+    server = psutil.Process(jobs_of.info("server")["process_id"])
+    jobs_of.connection_pool.disconnect()
+    wait_until(lambda: not running.left() and not server.is_running(), SOON, f"all gone: {running.left()}, {server}")
+
+
+def test_another_split_removes_what_the_first_made(shared: Running) -> None:
+    data = split(rows.raw_data())
+    before = {getattr(data, name) for name in ("split_is", "X_train", "X_test")}
+    data.random_state, data.split_state = 1, State.TODO
+    for name, value in rows.execution().items():
+        setattr(data, name, value)
+    db.session.commit()
+    assert split(data).split_state == State.DONE
+    assert not before & {data.split_is, data.X_train, data.X_test}
+    assert db.session.query(Content).filter(Content.sha256.in_(before)).count() == 0
+
+
+def test_data_that_cannot_be_split_ends_its_folds(shared: Running) -> None:
+    data = rows.raw_data("broken", b"a,b\n1,2\n")
+    fold = rows.fold(rows.submission(data))
+    assert split(data).split_state == State.ERROR
+    assert "target" in data.log_messages
+    assert (final(fold).state, fold.cause) == (State.ERROR, Cause.DATA_ERROR)
+    assert fold.log_messages == "The data set could not be split. See the log of the data set."
+
+
+@pytest.mark.parametrize(
+    ("train_is", "test_is", "log"),
+    [
+        ([0, 120], [1], "1 indices in train_is are out of range; the first is 120, "),
+        ([0], [200, 300], "2 indices in test_is are out of range; the first is 200, "),
+    ],
+)
+def test_rows_that_the_data_lacks_are_a_data_error(
+    shared: Running, train_is: list[int], test_is: list[int], log: str
+) -> None:
+    data = rows.raw_data()
+    fold = rows.fold(rows.submission(data), 0, train_is, test_is)
+    split(data)
+    assert (final(fold).state, fold.cause, fold.attempts) == (State.ERROR, Cause.DATA_ERROR, 1)
+    assert fold.log_messages == f"{log}and the training part has 120 rows, counted from 0."
+
+
+def test_no_label_lies_in_the_folder(shared: Running) -> None:
+    final(iris_fold("logistic_regression"))
+    for path in shared.config.DATARUN_HOME.rglob("*"):
+        if path.is_file() and "sqlite" not in path.name:
+            assert b"versicolor" not in path.read_bytes()
+
+
+def test_states_and_log_appear_while_the_fold_runs(shared: Running) -> None:
+    fold = asleep(iris_fold())
+    assert fold.state == State.TODO
+    assert final(fold).state == State.TESTED
+    assert fold.train_time > 2
+
+
+def test_high_runs_before_low(shared: Running) -> None:
+    data = rows.raw_data()
+    submission = rows.submission(data)
+    folds = [rows.fold(submission, priority="LH"[n % 2]) for n in range(6)]
+    split(data)
+    started = [final(fold).started_at for fold in sorted(folds, key=lambda fold: (fold.priority, fold.databoard_sf_id))]
+    assert started == sorted(started)
+
+
+@pytest.mark.usefixtures("database_url")
+def test_split_and_its_waiting_folds(start: Callable[..., Running]) -> None:
+    start()
+    data = rows.raw_data()
+    good = rows.fold(rows.submission(data))
+    bad = rows.fold(rows.submission(data, "fails_when_fitting"))
+    split(data)
+    assert (data.split_state, data.n_train, data.n_test) == (State.DONE, 120, 30)
+    assert data.classes == ["setosa", "versicolor", "virginica"]
+    split_is = np.frombuffer(b"".join(files.read(data.split_is)), dtype="<i8")
+    assert sorted(split_is) == list(range(150))
+    assert (final(good).state, good.cause, good.attempts) == (State.TESTED, None, 1)
+    assert good.train_time > 0 and good.train_memory > 0 and good.queued_at <= good.started_at <= good.ended_at
+    for name, n_rows in (("full_train_predictions", 120), ("test_predictions", 30)):
+        predictions = schemas.unpack_predictions(getattr(good.predictions, name)).reshape(-1, 3)
+        assert predictions.shape == (n_rows, 3)
+        np.testing.assert_allclose(predictions.sum(axis=1), 1)
+    assert (final(bad).state, bad.cause, bad.attempts) == (State.ERROR, Cause.TRAIN_ERROR, 1)
+    assert bad.log_messages.endswith("ValueError: 90 rows are not enough")
+    assert bad.predictions is None
+
+
+def test_worker_of_one_queue_leaves_the_other(start: Callable[..., Running], queue: redis.Redis) -> None:
+    start("high")
+    data = split(rows.raw_data())
+    submission = rows.submission(data)
+    low, high = rows.fold(submission), rows.fold(submission, priority="H")
+    jobs.enqueue(low)
+    jobs.enqueue(high)
+    assert final(high).state == State.TESTED
+    assert fresh(low).state == State.TODO
+    assert queue.lrange("rq:queue:low", 0, -1) == [low.task_id.encode()]
+
+
+def test_unknown_queue_is_refused(start: Callable[..., Running]) -> None:
+    running = start("urgent")
+    assert running.process.wait(SOON) == 2
+    assert running.log() == "no such queue: urgent; there are: high, low\n"
+
+
+# ---- the row changes under a running fold
+
+
+def test_replaced_fold_is_stopped_and_writes_nothing(start: Callable[..., Running]) -> None:
+    running = start()
+    fold = asleep(iris_fold("sleeps"))
+    fold.task_id, fold.token, fold.log_messages = "another", None, "new"
+    db.session.commit()
+    running.logged(f"fold {fold.databoard_sf_id}: replaced or gone, dropped")
+    assert (fresh(fold).state, fold.log_messages) == (State.TODO, "new")
+
+
+def test_stop_command_reaches_a_deleted_fold_at_once(start: Callable[..., Running]) -> None:
+    running = start()
+    fold = asleep(iris_fold("sleeps"))
+    task_id = fold.task_id
+    fold_id = fold.databoard_sf_id
+    db.session.delete(fold)
+    db.session.commit()
+    jobs.stop_tasks([task_id])
+    running.logged(f"fold {fold_id}: replaced or gone, dropped")
+
+
+def test_stop_command_alone_cancels_the_fold(start: Callable[..., Running]) -> None:
+    start()
+    fold = asleep(iris_fold("sleeps"))
+    jobs.send_stop(fold)
+    assert (final(fold).state, fold.cause) == (State.ERROR, Cause.CANCELLED)
+
+
+def test_job_run_again_takes_over(start: Callable[..., Running]) -> None:
+    running = start(WORKER_CONCURRENCY=2)
+    fold = asleep(iris_fold("sleeps"))
+    jobs.enqueue(fold)
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
+    running.logged(f"fold {fold.databoard_sf_id}: replaced or gone, dropped")
+
+
+def test_job_of_a_final_fold_does_nothing(start: Callable[..., Running]) -> None:
+    running = start()
+    fold = final(iris_fold("logistic_regression"))
+    ended_at = fold.ended_at
+    jobs.enqueue(fold)
+    running.logged("its row is final, gone, or has another job")
+    assert fresh(fold).ended_at == ended_at
+
+
+# ---- what dies
+
+
+@pytest.mark.usefixtures("database_url")
+@pytest.mark.parametrize("victim", ["worker", "slot"])
+def test_fold_runs_again_after_kill_9(start: Callable[..., Running], victim: str) -> None:
+    running = start()
+    fold = asleep(iris_fold("sleeps"))
+    running.remember()
+    for process in running.workers() if victim == "worker" else running.zygote().children():  # the reconciler too
+        process.kill()
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
+    assert "Attempt 1 ended without a result" in fold.log_messages
+
+
+def test_killed_zygote_is_replaced(start: Callable[..., Running]) -> None:
+    running = start()
+    fold = asleep(iris_fold("sleeps"))
+    running.remember()
+    before = running.zygote()
+    before.kill()
+    assert final(fold).state == State.TESTED
+    running.logged("isolation:", times=2)
+    assert running.zygote() != before
+    later = rows.fold(fold.submission)
+    jobs.enqueue(later)
+    assert (final(later).state, later.attempts) == (State.TESTED, 1)
+
+
+def test_fold_of_a_stopped_worker_runs_elsewhere(start: Callable[..., Running]) -> None:
+    running = start()
+    fold = asleep(iris_fold("sleeps"))
+    stopped = running.workers()
+    for process in stopped:
+        process.suspend()
+    start()
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
+    ended_at = fold.ended_at
+    for process in stopped:
+        process.resume()
+    running.logged("no longer ours")
+    assert (fresh(fold).ended_at, fold.attempts) == (ended_at, 2)
+
+
+def test_last_attempt_lost_is_an_error_of_ours(start: Callable[..., Running]) -> None:
+    running = start(MAX_ATTEMPTS=1)
+    fold = asleep(iris_fold("sleeps"))
+    for slot in running.zygote().children():
+        slot.kill()
+    assert (final(fold).state, fold.cause) == (State.ERROR, Cause.INFRASTRUCTURE)
+    assert fold.log_messages.endswith("This is a fault of the service: the submission need not change.")
+
+
+def test_empty_queue_server_harms_nothing(start: Callable[..., Running], app: Flask, queue: redis.Redis) -> None:
+    start()
+    fold = asleep(iris_fold("sleeps"))
+    waiting = rows.fold(fold.submission)
+    jobs.enqueue(waiting)
+    queue.flushall()
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+    assert (final(waiting).state, waiting.attempts) == (State.TESTED, 1)
+    workers = lambda: app.test_client().get("/healthz").json["queues"]["low"]["workers"]  # noqa: E731
+    wait_until(lambda: workers() == 1, SOON, "the worker registers again")
+
+
+def test_embedded_queue_server_killed_under_load(start: Callable[..., Running], fast: Config, app: Flask) -> None:
+    embedded = replace(fast, REDIS_URL="")
+    app.extensions["datarun_queue"] = connection = jobs.connection(embedded, patient=True)
+    start(REDIS_URL="")
+    fold = asleep(iris_fold("sleeps"))
+    psutil.Process(connection.info("server")["process_id"]).kill()
+    later = [rows.fold(fold.submission) for _ in range(2)]
+    for row in later:
+        jobs.enqueue(row)
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+    for row in later:
+        assert (final(row).state, row.attempts) == (State.TESTED, 1)
+    connection.connection_pool.disconnect()
+
+
+def test_result_is_kept_until_the_database_is_back(
+    start: Callable[..., Running], config: Config, app: Flask, tmp_path: Path
+) -> None:
+    running = start()
+    fold = asleep(iris_fold("sleeps"))
+    db.session.rollback()
+    db.engine.dispose()
+    path = config.DATARUN_HOME / "datarun.sqlite"
+    away = path.with_name("away.sqlite")
+    with db.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.engine.dispose()
+    path.rename(away)
+    path.mkdir()  # nobody can open it
+    running.logged(f"fold {fold.databoard_sf_id}: no database, trying again")
+    path.rmdir()
+    away.rename(path)
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+
+
+# ---- stopping
+
+
+def test_stopping_worker_finishes_what_ends_in_time(start: Callable[..., Running]) -> None:
+    running = start(GRACE_PERIOD=15)
+    fold = asleep(iris_fold("sleeps"))
+    assert running.stop() == 0
+    assert (fresh(fold).state, fold.attempts) == (State.TESTED, 1)
+    assert running.left() == []
+
+
+def test_stopping_worker_gives_the_rest_back(start: Callable[..., Running], queue: redis.Redis) -> None:
+    running = start(GRACE_PERIOD=0.5)
+    fold = asleep(iris_fold("sleeps"))
+    before = fold.task_id
+    assert running.stop() == 0
+    assert fresh(fold).task_id != before
+    assert (fold.state, fold.token, fold.attempts, fold.log_messages) == (State.TODO, None, 0, None)
+    assert queue.lrange("rq:queue:low", 0, -1) == [fold.task_id.encode()]
+    assert running.left() == []
+
+
+def test_idle_worker_stops_soon(start: Callable[..., Running], app: Flask) -> None:
+    running = start()
+    workers = lambda: app.test_client().get("/healthz").json["queues"]["low"]["workers"]  # noqa: E731
+    wait_until(lambda: workers() == 1, SOON, "a worker listens")
+    asked = time.monotonic()
+    assert running.stop(signal.SIGINT) == 0
+    assert time.monotonic() - asked < running.config.GRACE_PERIOD + 5
+    assert workers() == 0
+    assert running.left() == []
+
+
+def test_second_interrupt_ends_everything_at_once(start: Callable[..., Running]) -> None:
+    running = start(GRACE_PERIOD=600)
+    asleep(iris_fold("sleeps"))
+    running.remember()
+    running.process.send_signal(signal.SIGINT)
+    running.logged("stopping")
+    assert running.stop(signal.SIGINT) == 0
+    wait_until(lambda: not running.left(), 5, f"all gone: {running.left()}")
+
+
+def test_nothing_outlives_a_killed_main_process(start: Callable[..., Running]) -> None:
+    running = start()
+    fold = iris_fold("sleeps_past_limit")
+    wait_until(lambda: fresh(fold).heartbeat_at and fold.heartbeat_at > fold.started_at, SOON, "it runs")
+    running.remember()
+    running.process.kill()
+    running.process.wait()
+    wait_until(lambda: not running.left(), SOON, "all gone")
+    assert (fresh(fold).state, fold.token) == (State.TODO, None)
