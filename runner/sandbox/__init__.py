@@ -25,7 +25,7 @@ from .system import PR_SET_DUMPABLE, prctl
 
 __all__ = [
     "LAYERS", "Policy", "Prepared", "ProcessLimits", "level", "open_ways", "prepare", "protect", "readable_paths",
-    "restrict", "sweep_shared_memory", "sweep_user"
+    "restrict", "sweep_shared_memory", "sweep_user",
 ]  # fmt: skip
 
 LAYERS = {
@@ -46,7 +46,7 @@ SYSTEM = [
     "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/proc", "/sys/fs/cgroup", "/sys/devices/system",
     "/sys/kernel/mm/transparent_hugepage", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom",
     "/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group",
-    "/etc/mime.types", "/etc/os-release", "/etc/debian_version", "/etc/fonts", "/etc/ssl/openssl.cnf"
+    "/etc/mime.types", "/etc/os-release", "/etc/debian_version", "/etc/fonts", "/etc/ssl/openssl.cnf",
 ]  # fmt: skip
 SCRATCH_LIKE = ["/dev/null", "/dev/shm"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .system import syscall
 
-CREATE_RULESET, ADD_RULE, RESTRICT_SELF = (444, 445, 446)  # the same numbers on every architecture
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
 RULESET_VERSION = 1
 PATH_BENEATH = 1
 

@@ -8,6 +8,7 @@ import resource
 import signal
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,10 +126,8 @@ def limit(limits: ProcessLimits, shared_user: bool) -> None:
             ceiling = resource.getrlimit(kind)[1]
             if ceiling != resource.RLIM_INFINITY:
                 soft, hard = min(soft, ceiling), min(hard, ceiling)
-            try:
+            with suppress(OSError, ValueError):  # macOS refuses some
                 resource.setrlimit(kind, (soft, hard))
-            except (OSError, ValueError):  # macOS refuses some
-                continue
 
 
 def count_threads(uid: int) -> int:
