@@ -54,6 +54,7 @@ log = logging.getLogger("worker")
 
 LONGEST_PAUSE = 2.0  # seconds between two attempts to reach a database that is gone
 SCHEMA_WAIT = 1.0  # seconds between two looks for the tables
+ZYGOTE_PAUSE = 5.0  # seconds before another zygote is tried
 STOP_MARGIN = 4.0  # seconds for giving back, beyond the grace period; then SIGKILL
 MB, KB = 1_000_000, 1_000
 
@@ -318,12 +319,13 @@ def main(queues: list[str]) -> int:
     app = create_app(config)
     processes = Processes()
     wait_for_schema(app, processes)
-    zygote: Zygote | None = None
+    zygote = start_zygote(config)
     try:
         while not processes.stopping:
-            if zygote is None or zygote.poll() is not None:
+            if zygote.poll() is not None:
                 processes.end("worker", config.GRACE_PERIOD + STOP_MARGIN)  # slots outlive it for a while
-                zygote = start_zygote(config)
+                zygote = restart_zygote(config, processes)
+                continue
             if processes.lacks("reconciler"):
                 processes.fork("reconciler", partial(reconcile, app, config, zygote))
             for name in (f"worker {number}" for number in range(1, config.WORKER_CONCURRENCY + 1)):
@@ -334,8 +336,7 @@ def main(queues: list[str]) -> int:
         log.info("stopping")
     finally:
         processes.end("", config.GRACE_PERIOD + STOP_MARGIN)
-        if zygote:
-            zygote.stop()
+        zygote.stop()
     return 0
 
 
@@ -350,6 +351,18 @@ def start_zygote(config: Config) -> Zygote:
     zygote.start()
     log.info("isolation: %s. %s", zygote.isolation, zygote.missing)
     return zygote
+
+
+def restart_zygote(config: Config, processes: Processes) -> Zygote:
+    """Start another zygote; where the machine is in trouble, try until it works or we are to stop."""
+    while True:
+        try:
+            return start_zygote(config)
+        except (RuntimeError, OSError) as error:
+            if processes.stopping:
+                raise
+            log.error("no zygote: %s", error)
+            processes.wait(ZYGOTE_PAUSE)
 
 
 def work(queues: list[str], app: Flask, config: Config, zygote: Zygote, sock: socket.socket) -> None:
