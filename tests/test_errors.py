@@ -1,0 +1,146 @@
+"""Errors of every kind: the status, the JSON, and nothing of our insides."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from posts import IRIS, NEW_FOLD, counts
+
+from app import create_app
+from config import Config
+from servers import PASSWORD, USERNAME, free_port
+
+RAW_DATA = "/runapp/rawdata/"
+GETS = [RAW_DATA, "/runapp/submissionfold/", "/runapp/submissionfold/1/", "/runapp/submissionfold-light/"]
+POSTS = [
+    RAW_DATA,
+    "/runapp/rawdata/split/",
+    "/runapp/raw_data/split/",
+    "/runapp/rawdata/customsplit/",
+    "/runapp/raw_data/customsplit/",
+    "/runapp/submissionfold/",
+    "/runapp/testpredictions/list/",
+    "/runapp/testpredictions/new/",
+]
+
+
+@pytest.mark.parametrize("url", ["/nothing", "/runapp/nothing/", "/runapp/submissionfold/x/"])
+def test_an_unknown_address_is_not_found(client: FlaskClient, url: str) -> None:
+    answer = client.get(url)
+    assert answer.status_code == 404
+    assert list(answer.json) == ["detail"]
+
+
+@pytest.mark.parametrize(("url", "method"), [(url, "put") for url in GETS + POSTS] + [(POSTS[1], "get")])
+def test_another_method_is_refused(client: FlaskClient, url: str, method: str) -> None:
+    answer = getattr(client, method)(url)
+    assert (answer.status_code, answer.json) == (405, {"detail": "The method is not allowed for the requested URL."})
+    assert "OPTIONS" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize(("url", "method"), [(u, "get") for u in GETS] + [(u, "post") for u in POSTS])
+def test_every_address_needs_credentials(app: Flask, url: str, method: str) -> None:
+    answer = getattr(app.test_client(), method)(url)
+    expected = {"detail": "Authentication credentials were not provided."}
+    assert (answer.status_code, answer.json) == (401, expected)
+
+
+def test_unknown_addresses_need_credentials_too(app: Flask) -> None:
+    assert app.test_client().get("/runapp/nothing/").status_code == 401
+
+
+@pytest.mark.parametrize("url", GETS + POSTS)
+def test_without_its_slash_an_address_redirects(client: FlaskClient, url: str) -> None:
+    answer = client.open(url.rstrip("/"), method="GET" if url in GETS else "POST")
+    assert answer.status_code == 308
+    assert answer.headers["Location"].endswith(url)
+
+
+@pytest.mark.parametrize("url", GETS[:2] + GETS[3:])
+def test_head_is_get_without_a_body(client: FlaskClient, url: str) -> None:
+    answer = client.head(url)
+    assert (answer.status_code, answer.data) == (200, b"")
+
+
+def test_options_names_the_methods(client: FlaskClient) -> None:
+    answer = client.options(RAW_DATA)
+    assert answer.status_code == 200
+    assert sorted(answer.allow) == ["GET", "HEAD", "OPTIONS", "POST"]
+
+
+@pytest.mark.parametrize("url", POSTS)
+@pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "application/octet-stream"])
+def test_another_content_type_is_refused(client: FlaskClient, url: str, content_type: str) -> None:
+    answer = client.post(url, data="{}", content_type=content_type)
+    assert answer.status_code == 415
+    assert list(answer.json) == ["detail"]
+
+
+@pytest.mark.parametrize("url", POSTS)
+@pytest.mark.parametrize(("body", "name"), [("[]", "list"), ('"x"', "str"), ("null", "NoneType"), ("1", "int")])
+def test_a_body_that_is_no_object_is_refused(client: FlaskClient, url: str, body: str, name: str) -> None:
+    answer = client.post(url, data=body, content_type="application/json")
+    expected = {"non_field_errors": [f"Invalid data. Expected a dictionary, but got {name}."]}
+    assert (answer.status_code, answer.json) == (400, expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("{'a': 1}", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (b'{"a": "\xff"}', "'utf-8' codec can't decode byte 0xff in position 7: invalid start byte"),
+    ],
+)
+def test_invalid_json_is_refused(client: FlaskClient, body: Any, why: str) -> None:
+    answer = client.post(RAW_DATA, data=body, content_type="application/json")
+    assert (answer.status_code, answer.json) == (400, {"detail": f"JSON parse error - {why}"})
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"raw_data_id": ' + "1" * 5000 + "}"])
+def test_json_that_cannot_be_read_is_refused(client: FlaskClient, body: str) -> None:
+    answer = client.post("/runapp/testpredictions/new/", data=body, content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.json["detail"].startswith("JSON parse error - ")
+
+
+@pytest.mark.parametrize(
+    ("setting", "content_type"),
+    [
+        ("MAX_BODY_SIZE", "application/json"),
+        ("MAX_BODY_SIZE", "application/x-www-form-urlencoded"),
+        ("MAX_UPLOAD_SIZE", "multipart/form-data; boundary=x"),
+    ],
+)
+def test_a_body_over_its_limit_is_too_large(
+    client: FlaskClient, app: Flask, queue: Any, setting: str, content_type: str
+) -> None:
+    app.config[setting] = 1  # MB
+    answer = client.post(RAW_DATA, data=b"x" * 1_000_001, content_type=content_type)
+    assert answer.status_code == 413
+    assert list(answer.json) == ["detail"]
+    assert not any(counts(app, queue).values())
+
+
+def test_a_fault_of_ours_says_nothing_of_our_insides(
+    client: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("api.rawdata.check_files", lambda *_: 1 / 0)
+    answer = client.post(RAW_DATA, json=IRIS)
+    assert answer.status_code == 500
+    assert list(answer.json) == ["detail"]
+    assert "Zero" not in answer.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all", f"postgresql://nobody@127.0.0.1:{free_port()}/x"])
+def test_without_a_database_the_service_is_unavailable(config: Config, url: str) -> None:
+    client = create_app(replace(config, DATABASE_URL=url)).test_client()
+    expected = {"detail": "The database cannot be reached for now; please try again."}
+    for answer in (
+        client.get(RAW_DATA, auth=(USERNAME, PASSWORD)),
+        client.post("/runapp/submissionfold/", json=NEW_FOLD, auth=(USERNAME, PASSWORD)),
+    ):
+        assert (answer.status_code, answer.json, answer.headers["Retry-After"]) == (503, expected, "5")
