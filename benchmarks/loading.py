@@ -1,0 +1,100 @@
+"""Data sets of growing size: the time before a submission's `fit` is entered, beside reading the CSV."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import select
+
+from models import SubmissionFold
+from tests.servers import wait_until
+
+from . import data
+from .figures import Figure
+from .peer_database import engine
+from .scratch import scratch_folder
+from .service import Service, fold_body, service
+
+GOALS = {100_000: 30, 1_000_000: 150}  # ms, by rows
+FOLD_TIMEOUT = 120  # seconds
+FRACTION = 0.8  # of the training part's rows, in a fold
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    sizes = (150, 100_000) if quick else (150, 100_000, 1_000_000)
+    with scratch_folder() as folder, service(folder / "home") as running:
+        for number, n_rows in enumerate(sizes):
+            csv = folder / "wide.csv"
+            data.write_wide(csv, n_rows)
+            yield from measure_size(running, folder, csv, n_rows, first_id=1 + 100 * number)
+
+
+def measure_size(running: Service, folder: Path, csv: Path, n_rows: int, first_id: int) -> Iterator[Figure]:
+    later = 10 if n_rows < 1_000_000 else 5
+    n_train = n_rows - int(data.HELD_OUT_TEST * n_rows)
+    rng = np.random.default_rng(0)
+    raw_data = running.post_data(f"wide-{n_rows}", csv)
+    running.split(raw_data)
+    new = {"raw_data": raw_data, "files": {"classifier.py": data.STAMP}}
+    X = warm_map(folder / "X.npy", n_train)
+    ms: dict[str, list[float]] = {"accepted": [], "claimed": [], "read_csv": [], "selected": []}
+    for number in range(1 + later):
+        rows = np.split(rng.permutation(n_train), [int(FRACTION * n_train)])
+        rows = np.sort(rows[0]), np.sort(rows[1])
+        accepted, claimed = time_of_fold(running, first_id + number, first_id, rows, **(new if number == 0 else {}))
+        ms["accepted"].append(1000 * accepted)
+        ms["claimed"].append(1000 * claimed)
+        ms["selected"].append(1000 * time_of_selection(X, rows[0]))
+        if number % 5 == 0:
+            start = time.perf_counter()
+            pd.read_csv(csv)
+            ms["read_csv"].append(1000 * (time.perf_counter() - start))
+    del X
+    what = f"{n_rows:,} x {data.N_COLUMNS}"
+    goal = ("at most", GOALS[n_rows]) if n_rows in GOALS else None
+    yield Figure(
+        f"{what}: POST answered to fit, first fold", "ms", ms["accepted"][:1], "pandas.read_csv", ms["read_csv"]
+    )
+    yield Figure(f"{what}: POST answered to fit, later", "ms", ms["accepted"][1:], "pandas.read_csv", ms["read_csv"])
+    yield Figure(
+        f"{what}: taken from the queue to fit, later",
+        "ms",
+        ms["claimed"][1:],
+        "the selection alone",
+        ms["selected"],
+        goal,
+    )
+
+
+def time_of_fold(
+    running: Service, fold_id: int, submission_id: int, rows: tuple[np.ndarray, np.ndarray], **new: object
+) -> tuple[float, float]:
+    """Run a fold; return the seconds until `fit` is entered, since the POST's answer and since a worker's claim."""
+    running.post("submissionfold/", fold_body(fold_id, submission_id, rows, priority="H", **new))
+    posted = time.time()
+    fold = wait_until(lambda: running.final(fold_id), FOLD_TIMEOUT, f"fold {fold_id} is TESTED")
+    entered = float(re.search(r"entered ([\d.]+)", fold["log_messages"])[1])
+    with engine(running.config.database_url).connect() as connection:
+        started = select(SubmissionFold.started_at).where(SubmissionFold.databoard_sf_id == fold_id)
+        claimed = connection.scalar(started).timestamp()
+    return entered - posted, entered - claimed
+
+
+def warm_map(path: Path, n_rows: int) -> np.ndarray:
+    """Return a map, all of it in memory, of features as large as those of the data set."""
+    made = np.lib.format.open_memmap(path, "w+", "f8", (n_rows, data.N_COLUMNS))
+    made[:] = 0.5
+    made.flush()
+    del made
+    X = np.load(path, mmap_mode="c")
+    X.sum()
+    return X
+
+
+def time_of_selection(X: np.ndarray, rows: np.ndarray) -> float:
+    start = time.perf_counter()
+    X[rows]
+    return time.perf_counter() - start
