@@ -32,6 +32,7 @@ import post_api
 import queue_server
 from config import ROOT, Config
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 HELD_OUT_TEST = 0.2  # fraction of the rows
 RANDOM_STATE = 42
 N_FOLDS = 5
@@ -113,15 +114,27 @@ class Fold:
 
 def main() -> int:
     sys.stdout.reconfigure(line_buffering=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in INTERRUPTS:
+        signal.signal(number, interrupt)
     try:
         with tempfile.TemporaryDirectory(prefix="datarun-demo-") as folder:
             folds = run(Path(folder))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print("\nInterrupted; the scratch instance is gone.")
-        return 128 + signal.SIGINT
+        return 128 + interruption.args[0]
     print_table(folds)
     return print_conclusion(folds)
+
+
+def interrupt(number: int, _: object) -> None:
+    """Raise KeyboardInterrupt, once: a second one would stop the tidying up."""
+    ignore_interrupts()
+    raise KeyboardInterrupt(number)
+
+
+def ignore_interrupts() -> None:
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def run(folder: Path) -> dict[int, Fold]:
@@ -135,6 +148,7 @@ def run(folder: Path) -> dict[int, Fold]:
         post_api.wait_for_folds(*user, folds, timeout=FOLDS_TIMEOUT, interval=0.2)
         for answer in checked(post_api.get_prediction_list(*user, folds)):
             folds[answer["databoard_sf_id"]].score(answer)
+        ignore_interrupts()
     return folds
 
 
@@ -216,9 +230,9 @@ def scratch_instance(home: Path) -> Iterator[tuple[str, str, str]]:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         url = "http://{}:{}".format(*listener.getsockname())
         try:
-            with (home / "release.log").open("wb") as output:
-                upgrade = [python, "-m", "flask", "--app", "app", "db", "upgrade"]
-                subprocess.run(upgrade, check=True, stdout=output, stderr=output, **options)
+            upgrade = [python, "-m", "flask", "--app", "app", "db", "upgrade"]
+            with running(upgrade, home / "release.log", **options) as release:
+                release.wait()
             web = [python, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", "app:create_app()"]
             worker = [python, "worker.py"]
             processes = [
@@ -227,7 +241,7 @@ def scratch_instance(home: Path) -> Iterator[tuple[str, str, str]]:
             ]
             wait_until_healthy(url, processes)
             yield url, "demo", password
-        except (TimeoutError, requests.RequestException, subprocess.CalledProcessError) as error:
+        except (TimeoutError, requests.RequestException) as error:
             logs = [f"{log.name}:\n{log.read_text()[-LOG_SHOWN:]}" for log in sorted(home.glob("*.log"))]
             sys.exit("\n\n".join([str(error), *logs]))
 
@@ -235,19 +249,33 @@ def scratch_instance(home: Path) -> Iterator[tuple[str, str, str]]:
 @contextmanager
 def running(command: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen]:
     """Run a process in a session of its own, since Ctrl-C at the terminal is for us: we end it in our order."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, **options)
-    try:
+    with ExitStack() as stack:
+        with interrupts_delayed():
+            output = stack.enter_context(log.open("wb"))
+            process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, **options)
+            stack.callback(stop, process)
         yield process
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # from here on, they would leave processes behind
-            signal.signal(number, signal.SIG_IGN)
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+
+
+@contextmanager
+def interrupts_delayed() -> Iterator[None]:
+    """Let an interrupt wait for the end of the block: between a process's start and the note of it, say."""
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in INTERRUPTS}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
+def stop(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def wait_until_healthy(url: str, processes: list[subprocess.Popen]) -> None:

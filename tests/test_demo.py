@@ -90,9 +90,11 @@ def read_terminal(descriptor: int) -> str:
     return b"".join(blocks).decode()
 
 
-@pytest.mark.parametrize("moment", ["Starting", "Posted iris:", "Waiting"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_nothing(environment: dict[str, str], moment: str, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [(signal.SIGTERM, "Starting"), (signal.SIGTERM, "Posted iris:"), (signal.SIGINT, "Waiting")],
+)
+def test_an_interrupted_demo_leaves_nothing(environment: dict[str, str], number: signal.Signals, moment: str) -> None:
     with subprocess.Popen(COMMAND, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert any(line.startswith(moment) for line in process.stdout)
         process.send_signal(number)
