@@ -211,7 +211,7 @@ def split_by_specific(job: dict[str, Any], home: Path, inputs: list[int], output
     """Have the data set's own file make both parts; files as for `split_raw_data`.
 
     The mark "split" says whether folds need the data set's Python files, the mark "trial" whether its functions for
-    folds failed with a submission that does nothing.
+    folds work with a submission that does nothing.
     """
     folder = home / ORGANISER
     for fd, name in zip(inputs, job["files"], strict=True):
@@ -236,18 +236,18 @@ def split_by_specific(job: dict[str, Any], home: Path, inputs: list[int], output
     trains = organiser.trains(specific)
     needed = trains or organiser.is_needed(folder, modules)
     mark(mark="split", n_train=len(y_train), n_test=n_rows(X_test), needed=needed)
-    failed = trains and _fails(specific, job["workflow_elements"], X_train, labels_in_memory(y_train), X_test, home)
-    mark(mark="trial", failed=failed)
+    works = not trains or _works(specific, job["workflow_elements"], X_train, labels_in_memory(y_train), X_test, home)
+    mark(mark="trial", works=works)
 
 
-def _fails(specific: ModuleType, names: list[str], X_train: Any, y: np.ndarray, X_test: Any, home: Path) -> bool:
+def _works(specific: ModuleType, names: list[str], X_train: Any, y: np.ndarray, X_test: Any, home: Path) -> bool:
     try:
         organiser.try_out(specific, names, X_train, y, X_test)
     except Exception as error:  # whatever the file raises: the split is good all the same
         print_traceback(error, home)
         sys.stderr.write(TRIAL_FAILED)
-        return True
-    return False
+        return False
+    return True
 
 
 def _write_parts(X_train: Any, y_train: np.ndarray, X_test: Any, outputs: list[BinaryIO]) -> set[str]:

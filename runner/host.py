@@ -243,6 +243,7 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
     cause, sentence = conclude(end)
     if end.kind == "outside" and task.specific_failed:
         cause = "data_error"
+        sentence += ". This is a fault of the data set's own file: the submission need not change."
     predictions: list[np.ndarray] = []
     if cause is None:
         try:
@@ -333,7 +334,7 @@ def _checked_split(task: SplitTask, facts: dict[str, Any], log: str, files: Sequ
     return SplitOutcome(
         None, log, n_train, n_test, _classes(task, y_train), split_is, y_train, X_train, X_test,
         specific_needed=facts["split"].get("needed") is True,
-        specific_failed=facts.get("trial", {}).get("failed") is True,
+        specific_failed=facts.get("trial", {}).get("works") is False,
     )  # fmt: skip
 
 

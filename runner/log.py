@@ -29,6 +29,10 @@ class Log:
         missing = self.size - len(self._head) - len(tail)
         gap = f"\n[... {missing} bytes left out ...]\n"
         text = _decode(self._head) + gap + _decode(tail) if missing else _decode(self._head + tail)
+        return self.shortened(text)
+
+    def shortened(self, text: str) -> str:
+        """Return a text with its paths shortened."""
         for long, short in self._replace.items():
             text = text.replace(long, short)
         return text

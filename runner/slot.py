@@ -364,7 +364,7 @@ class Task:
         if self._claim:
             return
         if failed := mark.get("failed"):
-            self._take_claim(failed, str(mark["detail"]))
+            self._take_claim(failed, self._log.shortened(str(mark["detail"])))
         elif mark["mark"] == "started" and not self._layers:
             self._layers = [str(layer) for layer in mark["layers"]]
             self._close_phase()

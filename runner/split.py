@@ -73,7 +73,10 @@ def plain_labels(labels: Any) -> np.ndarray:
     Raises DataError for missing, infinite, mixed or other ones.
     """
     try:
-        y = labels.to_numpy() if hasattr(labels, "to_numpy") else np.asarray(labels)
+        if isinstance(labels, list | tuple):
+            y = np.array(labels, dtype=object)  # else numbers among texts would become texts
+        else:
+            y = labels.to_numpy() if hasattr(labels, "to_numpy") else np.asarray(labels)
     except ValueError:
         raise DataError("The labels are rows of different lengths.") from None
     if y.ndim not in (1, 2):

@@ -1,0 +1,5 @@
+from sklearn.svm import LinearSVC
+
+
+def get_estimator():
+    return LinearSVC()

@@ -1,0 +1,1 @@
+raise ImportError("the submission's helper, in place of the organiser's")

@@ -1,0 +1,392 @@
+"""Data sets with a Python file of their own, through the runner: good ones, faulty ones, and what a fold may see."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import custom_data
+import numpy as np
+import pytest
+from test_runner import LIMITS, SUBMISSIONS, run, with_limits
+from threadpoolctl import threadpool_limits
+
+from runner import FoldOutcome, FoldTask, Limits, Slot, SplitOutcome, SplitTask, Zygote
+
+
+@pytest.fixture(scope="module")
+def slot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slot]:
+    zygote = Zygote(sys.executable, tmp_path_factory.mktemp("scratch"), environ=os.environ)
+    zygote.start()
+    slot = Slot(zygote.new_slot())
+    yield slot
+    slot.close()
+    zygote.stop()
+
+
+def split(
+    slot: Slot, folder: Path, files: dict[str, bytes], workflow_elements: list[str], limits: Limits = LIMITS
+) -> SplitOutcome:
+    """Post the files and have their own Python file split them."""
+    (folder / "posted").mkdir()
+    opened = {}
+    for name, content in files.items():
+        (folder / "posted" / name).write_bytes(content)
+        opened[name] = (folder / "posted" / name).open("rb")
+    task = SplitTask("split", opened, "target", workflow_elements, None, None, limits)
+    outcome, _events = run(slot, task)
+    for file in opened.values():
+        file.close()
+    return outcome
+
+
+class Data:
+    """A custom data set, split, with what a worker would keep of it."""
+
+    def __init__(self, slot: Slot, folder: Path, files: dict[str, bytes], workflow_elements: str) -> None:
+        self.elements = workflow_elements.split()
+        self.split = split(slot, folder, files, self.elements)
+        assert self.split.cause is None, self.split.log_messages
+        self.X_train, self.X_test = folder / "X_train", folder / "X_test"
+        self.X_train.write_bytes(self.split.X_train.read())
+        self.X_test.write_bytes(self.split.X_test.read())
+        self.specific = None
+        if self.split.specific_needed:
+            self.specific = folder / "specific"
+            self.specific.mkdir()
+            for name, content in files.items():
+                if name.endswith(".py"):
+                    (self.specific / name).write_bytes(content)
+        self._slot = slot
+
+    def fold(self, submission: Path, train_is: Any) -> FoldOutcome:
+        train_is = np.asarray(train_is)
+        task = FoldTask(
+            "fold 1", self.elements, submission, self.X_train, self.X_test, self.split.n_train, self.split.n_test,
+            train_is, self.split.y_train[train_is], self.split.classes, LIMITS, self.specific,
+            self.split.specific_failed,
+        )  # fmt: skip
+        outcome, _events = run(self._slot, task)
+        return outcome
+
+
+class Plain:
+    """A data set's own functions, called with nothing of datarun."""
+
+    def __init__(self, folder: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.syspath_prepend(str(SUBMISSIONS))
+        [name] = {"specific", "load_digits", "air_passengers"} & {Path(name).stem for name in files}
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        self.module = import_module(name)
+        self.module.prepare_data(str(folder))
+        self.X_train, self.y_train = self.module.get_train_data(str(folder))
+        self.X_test, self.y_test = self.module.get_test_data(str(folder))
+
+
+@pytest.fixture
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Plain]:
+    (tmp_path / "plain").mkdir()
+    return lambda name: Plain(tmp_path / "plain", custom_data.files_of(name), monkeypatch)
+
+
+def submitted(submission: str, name: str) -> Any:
+    return import_module(f"{submission}.{name}")
+
+
+def assert_equal(outcome: FoldOutcome, full_train_predictions: np.ndarray, test_predictions: np.ndarray) -> None:
+    assert (outcome.state, outcome.log_messages) == ("TESTED", "")
+    np.testing.assert_array_equal(outcome.full_train_predictions, full_train_predictions)
+    np.testing.assert_array_equal(outcome.test_predictions, test_predictions)
+
+
+def test_images_come_from_a_python_file_of_any_name(slot: Slot, tmp_path: Path, plain: Callable[[str], Plain]) -> None:
+    data = Data(slot, tmp_path, custom_data.files_of("digits"), "classifier")
+    assert (data.split.n_train, data.split.n_test, data.split.split_is) == (300, 100, None)
+    assert data.split.classes == ["eight", "five", "four", "nine", "one", "seven", "six", "three", "two", "zero"]
+    assert (data.split.specific_needed, data.split.specific_failed) == (False, False)
+    train_is = np.arange(200)
+    expected = plain("digits")
+    np.testing.assert_array_equal(data.split.y_train, expected.y_train)
+    with threadpool_limits(1):
+        clf = submitted("images_forest", "classifier").Classifier()
+        clf.fit(expected.X_train[train_is], expected.y_train[train_is].astype(object))
+        assert_equal(
+            data.fold(SUBMISSIONS / "images_forest", train_is),
+            clf.predict_proba(expected.X_train),
+            clf.predict_proba(expected.X_test),
+        )
+
+
+def test_a_time_series_comes_as_objects_of_the_organisers_class(
+    slot: Slot, tmp_path: Path, plain: Callable[[str], Plain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Data(slot, tmp_path, custom_data.files_of("air_passengers"), "feature_extractor regressor")
+    assert (data.split.n_train, data.split.n_test, data.split.classes) == (108, 24, None)
+    assert (data.split.specific_needed, data.split.specific_failed) == (True, False)
+    expected = plain("air_passengers")
+    monkeypatch.chdir(SUBMISSIONS / "passengers_ridge")
+    train_is = np.arange(80)
+    with threadpool_limits(1):
+        extractor = submitted("passengers_ridge", "feature_extractor").FeatureExtractor()
+        reg = submitted("passengers_ridge", "regressor").Regressor()
+        X_fold = extractor.transform(expected.X_train[:80])
+        reg.fit(X_fold, expected.y_train.to_numpy()[:80])
+        assert_equal(
+            data.fold(SUBMISSIONS / "passengers_ridge", train_is),
+            reg.predict(extractor.transform(expected.X_train)),
+            reg.predict(extractor.transform(expected.X_test)),
+        )
+
+
+def test_the_variable_stars_of_2016_train_and_test_by_their_own_functions(
+    slot: Slot, tmp_path: Path, plain: Callable[[str], Plain]
+) -> None:
+    data = Data(slot, tmp_path, custom_data.files_of("variable_stars"), "feature_extractor classifier calibrator")
+    assert (data.split.n_train, data.split.n_test) == (63, 27)
+    assert data.split.classes == ["cepheid", "eclipsing", "mira"]
+    assert (data.split.specific_needed, data.split.specific_failed, data.split.log_messages) == (True, False, "")
+    train_is = np.random.RandomState(3).permutation(63)[:50]
+    expected = plain("variable_stars")
+    with threadpool_limits(1):
+        y = np.array(expected.y_train, dtype=object)
+        trained = expected.module.train_submission("stars_calibrated", expected.X_train, y, train_is)
+        assert_equal(
+            data.fold(SUBMISSIONS / "stars_calibrated", train_is),
+            expected.module.test_submission(trained, expected.X_train, range(63)),
+            expected.module.test_submission(trained, expected.X_test, range(27)),
+        )
+
+
+SPECIFIC = """
+import numpy as np
+
+def prepare_data(raw_data_path):
+    pass
+
+def get_train_data(raw_data_path):
+    return np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+
+def get_test_data(raw_data_path):
+    return np.arange(10.0).reshape(5, 2), None
+"""
+TRAINS = """
+from importlib import import_module
+
+def train_submission(module_path, X, y, train_is):
+    classifier = import_module('.classifier', module_path)
+    clf = classifier.Classifier()
+    clf.fit(X[train_is], y[train_is])
+    return clf
+
+def test_submission(trained_model, X, test_is):
+    return trained_model.predict_proba(X[test_is])
+"""
+
+# what is changed in the file above, and the log of the split
+FAULTS = {
+    "syntax": (
+        ("    pass", "    pass)"),
+        "  File \"specific.py\", line 5\n    pass)\n        ^\nSyntaxError: unmatched ')'\n"
+        "Failed while importing specific.py, the data set's own file: SyntaxError: unmatched ')'",
+    ),
+    "missing package": (
+        ("import numpy", "import nunpy"),
+        'Traceback (most recent call last):\n  File "specific.py", line 2, in <module>\n    import nunpy as np\n'
+        "ModuleNotFoundError: No module named 'nunpy'\n"
+        "Failed while importing specific.py, the data set's own file: ModuleNotFoundError: No module named 'nunpy'",
+    ),
+    "missing function": (
+        ("def prepare_data", "def prepare"),
+        "Failed while importing specific.py, the data set's own file: it defines no prepare_data; expected are "
+        "prepare_data, get_train_data, get_test_data.",
+    ),
+    "one of two": (
+        ("import numpy as np", "import numpy as np\n\ndef test_submission(trained_model, X, test_is): pass"),
+        "Failed while importing specific.py, the data set's own file: it defines one of train_submission and "
+        "test_submission, expected both or none.",
+    ),
+    "exception": (
+        ("    pass", "    open(raw_data_path + '/train.csv')"),
+        '  File "specific.py", line 5, in prepare_data\n'
+        "    open(raw_data_path + '/train.csv')\n"
+        "FileNotFoundError: [Errno 2] No such file or directory: 'train.csv'\n"
+        "Failed while running prepare_data: FileNotFoundError: [Errno 2] No such file or directory: 'train.csv'",
+    ),
+    "exit": (("    pass", "    exit(0)"), "Failed while running prepare_data: SystemExit: 0"),
+    "crash": (
+        ("    pass", "    import os; os._exit(3)"),
+        "Ended with exit status 3 without a result, while running prepare_data.",
+    ),
+    "no pair": (
+        ("reshape(5, 2), None", "reshape(5, 2)"),
+        "Failed while running get_test_data: it returned a value of type ndarray, expected the pair (X, y).",
+    ),
+    "lengths": (
+        ("np.arange(20) % 2", "np.arange(19) % 2"),
+        "Failed while running get_train_data: its X has 20 rows and its y has 19.",
+    ),
+    "no rows": (("np.arange(10.0).reshape(5, 2)", "[]"), "Failed while running get_test_data: its X has no rows."),
+    "not countable": (
+        ("np.arange(10.0).reshape(5, 2)", "3"),
+        "Failed while running get_test_data: the rows of its X, of type int, cannot be counted.",
+    ),
+    "columns": (
+        ("np.arange(10.0).reshape(5, 2)", "{'a': [1, 2]}"),
+        "Failed while running get_test_data: rows cannot be selected from its X, of type dict: KeyError: 0",
+    ),
+    "missing labels": (
+        ("np.arange(20) % 2", "['a', None] * 10"),
+        "Failed while running get_train_data: 10 labels are missing; the first is in row 1.",
+    ),
+    "mixed labels": (
+        ("np.arange(20) % 2", "['a', 1] * 10"),
+        "Failed while running get_train_data: The labels are of type object, expected numbers, booleans or text, "
+        "not a mixture.",
+    ),
+    "labels of labels": (
+        ("np.arange(20) % 2", "np.zeros((20, 2, 2))"),
+        "Failed while running get_train_data: The labels have 3 dimensions, expected one, or two for several targets.",
+    ),
+    "network": (
+        ("    pass", "    import socket; socket.create_connection(('127.0.0.1', 9))"),
+        "Failed while running prepare_data: PermissionError: [Errno 1] Operation not permitted",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_organisers_file_is_a_data_error_of_the_split(slot: Slot, tmp_path: Path, fault: str) -> None:
+    (old, new), log = FAULTS[fault]
+    outcome = split(slot, tmp_path, {"my data.py": SPECIFIC.replace(old, new).encode()}, ["classifier"])
+    assert outcome.cause == "data_error"
+    assert outcome.log_messages.endswith(log)
+    assert outcome.y_train is None
+
+
+def test_a_traceback_begins_in_the_organisers_file(slot: Slot, tmp_path: Path) -> None:
+    source = SPECIFIC.replace("import numpy", "import helper\nimport numpy").replace("    pass", "    helper.divide(1)")
+    files = {"specific.py": source.encode(), "helper.py": b"def divide(x):\n    return x / 0\n"}
+    assert split(slot, tmp_path, files, ["classifier"]).log_messages == (
+        "Traceback (most recent call last):\n"
+        '  File "specific.py", line 6, in prepare_data\n'
+        "    helper.divide(1)\n"
+        '  File "helper.py", line 2, in divide\n'
+        "    return x / 0\n"
+        "           ~~^~~\n"
+        "ZeroDivisionError: division by zero\n"
+        "Failed while running prepare_data: ZeroDivisionError: division by zero"
+    )
+
+
+def test_a_prepare_data_without_end_is_stopped(slot: Slot, tmp_path: Path) -> None:
+    files = {"specific.py": SPECIFIC.replace("pass", "while True: pass").encode()}
+    outcome = split(slot, tmp_path, files, ["classifier"], with_limits(wall_time=2))
+    assert outcome.cause == "data_error"
+    assert outcome.log_messages == "Killed after 2 s, the wall-clock limit, while running prepare_data."
+
+
+def test_labels_of_several_targets_stay_numbers(slot: Slot, tmp_path: Path) -> None:
+    files = {"specific.py": SPECIFIC.replace("np.arange(20) % 2", "np.arange(60.0).reshape(20, 3)").encode()}
+    outcome = split(slot, tmp_path, files, ["regressor"])
+    np.testing.assert_array_equal(outcome.y_train, np.arange(60.0).reshape(20, 3))
+    assert outcome.classes is None
+
+
+CUSTOM_FOLDS = [  # submission, state, last line of the log
+    ("forest", "TESTED", None),
+    ("syntax_error", "import_error", "Failed while importing the submission: SyntaxError: expected ':'"),
+    (
+        "forgets_self",
+        "train_error",
+        "Failed while training: TypeError: Classifier.fit() takes 2 positional arguments but 3 were given",
+    ),
+    ("fails_when_fitting", "train_error", "Failed while training: ValueError: 12 rows are not enough"),
+    (
+        "wrong_shape",
+        "bad_predictions",
+        "The predictions of the training rows have the shape (20, 3), expected (20, 2).",
+    ),
+]
+
+
+@pytest.mark.parametrize(("submission", "end", "sentence"), CUSTOM_FOLDS, ids=[row[0] for row in CUSTOM_FOLDS])
+def test_a_submission_s_fault_stays_its_own_under_the_organisers_functions(
+    slot: Slot, tmp_path: Path, submission: str, end: str, sentence: str | None
+) -> None:
+    data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + TRAINS).encode()}, "classifier")
+    assert not data.split.specific_failed
+    outcome = data.fold(SUBMISSIONS / submission, np.arange(12))
+    assert (outcome.cause or outcome.state) == end
+    assert (outcome.log_messages.splitlines() or [None])[-1] == sentence
+
+
+BROKEN = TRAINS.replace("X[train_is], y[train_is]", "X[train_is], y[train_is].no_such_method()")
+
+
+def test_a_fault_of_train_submission_shows_at_the_split_and_is_never_the_submission_s(
+    slot: Slot, tmp_path: Path
+) -> None:
+    data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + BROKEN).encode()}, "classifier")
+    assert data.split.specific_failed
+    fault = "AttributeError: 'numpy.ndarray' object has no attribute 'no_such_method'\n"
+    assert fault + "This was a trial of train_submission" in data.split.log_messages
+    outcome = data.fold(SUBMISSIONS / "forest", np.arange(12))
+    assert (outcome.state, outcome.cause) == ("ERROR", "data_error")
+    assert 'File "specific.py", line 18, in train_submission' in outcome.log_messages
+    assert outcome.log_messages.splitlines()[-1] == (
+        "Failed while training: AttributeError: 'numpy.ndarray' object has no attribute 'no_such_method'. "
+        "This is a fault of the data set's own file: the submission need not change."
+    )
+    outcome = data.fold(SUBMISSIONS / "missing_package", np.arange(12))
+    assert outcome.cause == "import_error"
+
+
+def test_no_submission_can_blame_the_organisers_file_that_works(slot: Slot, tmp_path: Path) -> None:
+    data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + TRAINS).encode()}, "classifier")
+    outcome = data.fold(SUBMISSIONS / "blames_the_data_set", np.arange(12))
+    assert (outcome.state, outcome.cause) == ("ERROR", "train_error")
+
+
+def test_files_of_a_submission_cannot_stand_in_for_the_organisers(slot: Slot, tmp_path: Path) -> None:
+    trains = TRAINS.replace("    clf.fit", "    import helper\n    helper.check()\n    clf.fit")
+    files = {"specific.py": (SPECIFIC + trains).encode(), "helper.py": b"def check():\n    pass\n"}
+    data = Data(slot, tmp_path, files, "classifier")
+    assert data.fold(SUBMISSIONS / "shadows_the_data_set", np.arange(12)).state == "TESTED"
+
+
+SECRET = """
+import numpy as np
+
+def prepare_data(raw_data_path):
+    labels = np.load(raw_data_path + "/labels.npy")
+    np.save(raw_data_path + "/again.npy", labels)
+
+def get_train_data(raw_data_path):
+    return [[float(i)] for i in range(400)], np.load(raw_data_path + "/again.npy")[:400]
+
+def get_test_data(raw_data_path):
+    return [[float(i)] for i in range(400, 500)], np.load(raw_data_path + "/again.npy")[400:]
+"""
+
+
+@pytest.mark.parametrize("own_functions", ["", TRAINS.replace("Classifier", "Regressor").replace(
+    "classifier", "regressor").replace("X[train_is]", "X").replace("predict_proba(X[test_is])", "predict(X)")],
+    ids=["elements", "own functions"])  # fmt: skip
+def test_no_label_of_validation_or_test_rows_is_in_a_custom_fold(
+    slot: Slot, tmp_path: Path, own_functions: str
+) -> None:
+    labels = (np.arange(500, dtype="<u8") + (0x43D1_7E57 << 32)).view("<f8")  # recognisable, a row number in each
+    (tmp_path / "labels.npy").touch()
+    np.save(tmp_path / "labels.npy", labels)
+    files = {"specific.py": (SECRET + own_functions).encode(), "labels.npy": (tmp_path / "labels.npy").read_bytes()}
+    data = Data(slot, tmp_path, files, "regressor")
+    assert not data.split.specific_failed, data.split.log_messages
+    outcome = data.fold(SUBMISSIONS / "searches_its_memory_for_labels", np.arange(50))
+    assert outcome.state == "TESTED", outcome.log_messages
+    found = set(map(int, outcome.log_messages.removeprefix("labels of rows ").split()))
+    assert found == set(range(50))
