@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import current_app, request
 from marshmallow import Schema, ValidationError
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from schemas import MB, Files
 
@@ -50,11 +50,23 @@ def read_body(schema: Schema) -> dict[str, Any]:
     return {}
 
 
+def _check_whole() -> None:
+    """Refuse a body of which a part is missing.
+
+    Where the server says that it ends bodies itself, as gunicorn does, Werkzeug takes a broken connection for the
+    end, and cuts a body of unknown length at its limit.
+    """
+    if request.content_length is None:
+        request.stream.read(1)  # raises RequestEntityTooLarge at the limit
+    elif request.stream.tell() < request.content_length:
+        raise BadRequest("The connection broke before the end of the body.")
+
+
 def _read_json() -> dict[str, Any]:
+    text = request.get_data(cache=False)
+    _check_whole()
     try:
-        body = json.loads(request.get_data(cache=False) or "{}")
-    except RequestEntityTooLarge:
-        raise
+        body = json.loads(text or "{}")
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"JSON parse error - {error}") from None
     if not isinstance(body, dict):
@@ -66,13 +78,15 @@ def _read_json() -> dict[str, Any]:
 
 def _read_form(schema: Schema) -> dict[str, Any]:
     body, errors = {}, {}
-    for name, texts in request.form.lists():
+    form, uploaded = request.form, request.files
+    _check_whole()
+    for name, texts in form.lists():
         field = schema.fields.get(name)
         try:
             body[name] = field.from_form(texts) if field else texts
         except ValidationError as error:
             errors[name] = error.messages
-    for name, uploads in request.files.lists():
+    for name, uploads in uploaded.lists():
         if not isinstance(schema.fields.get(name), Files):
             body[name] = None  # unknown, or refused by the field
             continue

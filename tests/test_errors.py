@@ -1,5 +1,6 @@
 """Errors of every kind: the status, the JSON, and nothing of our insides."""
 
+import io
 from dataclasses import replace
 from typing import Any
 
@@ -122,6 +123,39 @@ def test_a_body_over_its_limit_is_too_large(
     assert answer.status_code == 413
     assert list(answer.json) == ["detail"]
     assert not any(counts(app, queue).values())
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
+def test_a_body_of_unknown_length_over_its_limit_is_too_large(
+    client: FlaskClient, app: Flask, content_type: str
+) -> None:
+    app.config["MAX_BODY_SIZE"] = 1  # MB
+    body = io.BytesIO(b"x" * 1_000_001)
+    answer = client.post(
+        RAW_DATA, input_stream=body, content_type=content_type, environ_base={"wsgi.input_terminated": True}
+    )
+    assert answer.status_code == 413
+    assert list(answer.json) == ["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/json", b'{"raw_data_id": 1, "held_out_test": 0.5}'),
+        ("application/x-www-form-urlencoded", b"held_out_test=0.5&raw_data_id=1"),
+    ],
+)
+def test_a_body_that_was_cut_is_refused(client: FlaskClient, app: Flask, content_type: str, body: bytes) -> None:
+    client.post(RAW_DATA, json=IRIS)
+    answer = client.post(
+        "/runapp/rawdata/split/",
+        input_stream=io.BytesIO(body),
+        content_type=content_type,
+        environ_overrides={"CONTENT_LENGTH": str(len(body) + 1), "wsgi.input_terminated": True},
+    )
+    expected = {"detail": "The connection broke before the end of the body."}
+    assert (answer.status_code, answer.json) == (400, expected)
+    assert client.get(RAW_DATA).json[0]["split_state"] is None
 
 
 def test_a_fault_of_ours_says_nothing_of_our_insides(
