@@ -37,7 +37,7 @@ needs_every_layer = pytest.mark.skipif(
     reason="needs a kernel that allows every layer",
 )
 TESTS = Path(__file__).parent
-DEADLINE = 60  # seconds
+DEADLINE = 180  # seconds
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from .process import ProcessLimits, protect
 from .system import PR_SET_DUMPABLE, prctl
 
 __all__ = [
-    "LAYERS", "Policy", "Prepared", "ProcessLimits", "level", "open_ways", "prepare", "protect", "readable_paths",
-    "restrict", "sweep_shared_memory", "sweep_user",
+    "LAYERS", "LEVELS", "Policy", "Prepared", "ProcessLimits", "level", "open_ways", "prepare", "protect",
+    "readable_paths", "restrict", "sweep_shared_memory", "sweep_user",
 ]  # fmt: skip
 
 LAYERS = {
@@ -40,6 +40,7 @@ LAYERS = {
     "seccomp": "a filter of system calls",
     "dumpable": "memory and descriptors closed to others of the same user",
 }
+LEVELS = ("none", "partial", "strong")  # what the layers are worth, in order
 LINUX = sys.platform == "linux"
 
 SYSTEM = [
@@ -173,7 +174,7 @@ def ruleset(policy: Policy, prepared: Prepared) -> int | None:
 
 
 def level(applied: Collection[str]) -> str:
-    """Return what these layers are worth, if our own processes are protected: "strong", "partial" or "none".
+    """Return which of LEVELS these layers are worth, if our own processes are protected.
 
     strong: credentials, labels, files, other processes' memory, signals, any network and survival after the end are out
     of a fold's reach. partial: credentials, labels and others' files are. The selftest tells the same by trying.
