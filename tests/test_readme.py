@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import requests
-import servers
-from servers import Service
 
+import servers
 from config import Config
+from servers import Service
 
 README = (servers.ROOT / "README.md").read_text()
 VARIES = [
