@@ -146,16 +146,11 @@ def queued_ids(redis: Redis) -> set[str]:
         return {task_id.decode() for ids in pipeline.execute() for task_id in ids}
 
 
-def send_stop(row: Row) -> None:
-    """Tell the worker that runs the job `row.task_id` to stop it, if any does and it can be reached.
+def stop_tasks(task_ids: Sequence[str | None]) -> None:
+    """Tell the workers that run these jobs to stop them, after the commit that replaced or removed their rows.
 
     Best effort: a worker also notices within a second that its row is no longer its own.
     """
-    stop_tasks([row.task_id])
-
-
-def stop_tasks(task_ids: Sequence[str | None]) -> None:
-    """As `send_stop`, for the ids of jobs whose rows are gone by now."""
     try:
         for task_id in filter(None, task_ids):
             try:

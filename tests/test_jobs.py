@@ -86,8 +86,8 @@ def test_job_ignores_callbacks_and_returns_nothing(queue: redis.Redis) -> None:
 
 def test_stop_of_what_no_worker_runs_does_nothing(app: Flask) -> None:
     fold = rows.fold(rows.submission(rows.split_raw_data()))
-    jobs.send_stop(fold)  # was never enqueued
+    jobs.stop_tasks([fold.task_id])  # was never enqueued
     jobs.enqueue(fold)
-    jobs.send_stop(fold)  # waits
+    jobs.stop_tasks([fold.task_id])  # waits
     app.extensions["datarun_queue"] = jobs.connection(Config(REDIS_URL="redis://127.0.0.1:1"))
-    jobs.send_stop(fold)  # no queue server
+    jobs.stop_tasks([fold.task_id])  # no queue server

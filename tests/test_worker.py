@@ -285,7 +285,7 @@ def test_stop_command_reaches_a_deleted_fold_at_once(start: Callable[..., Runnin
 def test_stop_command_alone_cancels_the_fold(start: Callable[..., Running]) -> None:
     start()
     fold = asleep(iris_fold("sleeps"))
-    jobs.send_stop(fold)
+    jobs.stop_tasks([fold.task_id])
     assert (final(fold).state, fold.cause) == (State.ERROR, Cause.CANCELLED)
 
 
