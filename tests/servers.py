@@ -199,7 +199,7 @@ class Service:
             assert process.poll() is None, f"{name} ended; see {self.home / name}.log"
         try:
             answer = requests.get(f"{self.base_url}/healthz", timeout=5)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
         queues = answer.json()["queues"] or {"none": {"workers": 0}}
         return answer.status_code == 200 and all(queue["workers"] for queue in queues.values())
