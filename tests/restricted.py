@@ -23,7 +23,7 @@ from runner import sandbox
 from runner.sandbox import process
 from runner.sandbox.system import PR_SET_DUMPABLE, prctl
 
-ORDINARY, SLOT = 12345, 60001  # users
+ORDINARY, SLOT = 12345, 61500  # users
 ROOT = os.geteuid() == 0
 SETUPS = [
     pytest.param("root", marks=pytest.mark.skipif(not ROOT, reason="needs root")),
