@@ -137,7 +137,8 @@ class Listener(SimpleWorker):
         super().heartbeat(self._dead_after, pipeline)
 
     def get_heartbeat_ttl(self, job: jobs.Job, working_time: float = 0.0) -> int:
-        return self._dead_after
+        """How long RQ's record of a running job lives; it only shows, so that a pause need not cost it."""
+        return 4 * self._dead_after
 
     def job_heartbeat(self) -> None:
         """Say in Redis, for people who look there, that the job runs; a queue server that is gone costs little."""

@@ -69,6 +69,7 @@ class Pulse:
             ours = True
             self._news_due = at + LOOK_INTERVAL if self._news else math.inf
             self._beat_at = at - self._interval + LOOK_INTERVAL
+            self._listener.job_heartbeat()
         self._looked_at = at
         if not ours:
             raise NotOurs

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import psycopg
 import pytest
 import redis
 import rows
@@ -346,7 +347,7 @@ def test_fold_of_a_stopped_worker_runs_elsewhere(start: Callable[..., Running]) 
     ended_at = fold.ended_at
     for process in stopped:
         process.resume()
-    running.logged("no longer ours")
+    wait_until(lambda: "replaced or gone" in running.log() or "no longer ours" in running.log(), SOON, running.log())
     assert (fresh(fold).ended_at, fold.attempts) == (ended_at, 2)
 
 
@@ -387,23 +388,23 @@ def test_embedded_queue_server_killed_under_load(start: Callable[..., Running], 
 
 
 def test_result_is_kept_until_the_database_is_back(
-    start: Callable[..., Running], config: Config, app: Flask, tmp_path: Path
+    start: Callable[..., Running], fast: Config, postgres_url: str, postgres_server: str
 ) -> None:
-    running = start()
-    fold = asleep(iris_fold("sleeps"))
-    db.session.rollback()
-    db.engine.dispose()
-    path = config.DATARUN_HOME / "datarun.sqlite"
-    away = path.with_name("away.sqlite")
-    with db.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    db.engine.dispose()
-    path.rename(away)
-    path.mkdir()  # nobody can open it
-    running.logged(f"fold {fold.databoard_sf_id}: no database, trying again")
-    path.rmdir()
-    away.rename(path)
-    assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+    name = postgres_url.rpartition("/")[2]
+    app = create_app(replace(fast, DATABASE_URL=postgres_url))
+    with app.app_context(), psycopg.connect(postgres_server, autocommit=True) as server:
+        db.create_all()
+        running = start(DATABASE_URL=postgres_url)
+        fold = asleep(iris_fold("sleeps"))
+        db.session.rollback()
+        db.engine.dispose()
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        running.logged("no database, trying again")
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+        db.session.remove()
+        db.engine.dispose()
 
 
 # ---- stopping
