@@ -1,7 +1,7 @@
 """What a host's disk keeps of data sets and submissions, shared by its workers. Never labels: see design.md.
 
     contents/<sha256>           features
-    <files_path>/<sha256>/      a submission's files; the hash is of their names and contents
+    <files_path>/<sha256>/      a submission's files, or a data set's Python files; the hash is of names and contents
     locks/<sha256>              held while the content of that hash is written
 
 All of it can be lost at any moment, and is fetched again.
@@ -53,8 +53,8 @@ class Cache:
             os.utime(path)
         return path
 
-    def submission(self, files_path: str, contents: Mapping[str, str], beat: Beat) -> Path:
-        """Return the folder with a submission's files, given their hashes by name."""
+    def folder(self, files_path: str, contents: Mapping[str, str], beat: Beat) -> Path:
+        """Return the folder with a submission's files, or a data set's Python files, given their hashes by name."""
         sha256 = hashlib.sha256(json.dumps(sorted(contents.items())).encode()).hexdigest()
         path = self._folder / files_path / sha256
         with self._lock(sha256, beat):
@@ -88,7 +88,11 @@ class Cache:
 
     def _make_room(self) -> None:
         """Remove what was used longest ago, until the rest is no more than the cache may hold."""
-        entries = [*self._folder.glob("contents/*"), *self._folder.glob("submissions/*/*")]
+        entries = [
+            *self._folder.glob("contents/*"),
+            *self._folder.glob("submissions/*/*"),
+            *self._folder.glob("raw_data/*/*"),
+        ]
         used = sorted(((path.stat().st_mtime, size_of(path), path) for path in entries), reverse=True)
         total = 0
         for mtime, size, path in used:

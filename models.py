@@ -184,11 +184,14 @@ class RawData(Execution, db.Model):
     split_state: Mapped[str | None] = mapped_column(String(10), index=True)  # null, TODO, DONE or ERROR
     n_train: Mapped[int | None]  # rows
     n_test: Mapped[int | None]  # rows
-    classes: Mapped[list | None] = mapped_column(JSON)  # of the training part, sorted; null for regression
+    # Of the training part, sorted, a list for each of several targets; null where values are predicted.
+    classes: Mapped[list | None] = mapped_column(JSON)
+    specific_needed: Mapped[bool] = mapped_column(default=False)  # by folds: the data set's own Python files
+    specific_failed: Mapped[bool] = mapped_column(default=False)  # in the split's trial of train_submission
     log_messages: Mapped[str | None] = mapped_column(Text)
 
-    # What the split made. Row indices (int64, n_train of them, then n_test), labels of the training part (.npy), and
-    # features as the runner's interpreter pickled them, which no process of the service opens.
+    # What the split made. Row indices (int64, n_train of them, then n_test; null for custom data), labels of the
+    # training part (.npy), and features as the runner's interpreter pickled them, which no process of the service opens.
     split_is: Mapped[str | None] = mapped_column(ForeignKey("content.sha256"))
     y_train: Mapped[str | None] = mapped_column(ForeignKey("content.sha256"))
     X_train: Mapped[str | None] = mapped_column(ForeignKey("content.sha256"))
@@ -289,5 +292,6 @@ class FoldPredictions(db.Model):
     databoard_sf_id: Mapped[int] = mapped_column(
         ClientId, ForeignKey("submission_fold.databoard_sf_id", ondelete="CASCADE"), primary_key=True
     )
+    predictions_shape: Mapped[dict[str, list[int]]] = mapped_column(JSON)  # of each of both, by name
     full_train_predictions: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     test_predictions: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)

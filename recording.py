@@ -114,20 +114,15 @@ class Claim:
         with session() as opened:
             return self._update(opened, heartbeat_at=now(), **values)
 
-    def finish_fold(self, predictions: tuple[bytes, bytes] | None = None, **values: Any) -> bool:
-        """Write the fold's final state, and its packed predictions; False where the row is not ours."""
+    def finish_fold(self, predictions: Mapping[str, Any] | None = None, **values: Any) -> bool:
+        """Write the fold's final state, and the columns of its predictions; False where the row is not ours."""
         values["log_messages"] = self.notes + values["log_messages"]
         with session() as opened:
             if not self._update(opened, ended_at=now(), **values):
                 return False
             if predictions is not None:
                 opened.execute(delete(FoldPredictions).where(FoldPredictions.databoard_sf_id == self.id))
-                full_train, test = predictions
-                opened.execute(
-                    insert(FoldPredictions).values(
-                        databoard_sf_id=self.id, full_train_predictions=full_train, test_predictions=test
-                    )
-                )
+                opened.execute(insert(FoldPredictions).values(databoard_sf_id=self.id, **predictions))
             return True
 
     def finish_split(self, contents: Mapping[str, BinaryIO], log_messages: str, **columns: Any) -> bool:

@@ -182,6 +182,7 @@ class Worker:
                     raise
                 log.warning("%s: no database, trying again: %s", claim.name, error.orig)
             self._listener.sleep(pause)
+            self._listener.job_heartbeat()
             pause = min(2 * pause, LONGEST_PAUSE)
 
     # ---- folds
@@ -194,6 +195,7 @@ class Worker:
             if data.split_state != State.DONE:
                 raise NotSplit
             contents = {file.name: file.sha256 for file in submission.files}
+            codes = {file.name: file.sha256 for file in data.files if file.name.lower().endswith(".py")}
             train_is = schemas.unpack_indices(fold.indices.train_is)
             test_is = schemas.unpack_indices(fold.indices.test_is)
         check_range("train_is", train_is, data.n_train)
@@ -202,7 +204,7 @@ class Worker:
         return FoldTask(
             name=claim.name,
             workflow_elements=elements_of(data),
-            submission=self._cache.submission(submission.files_path, contents, pulse),
+            submission=self._cache.folder(submission.files_path, contents, pulse),
             X_train=self._cache.content(data.X_train, pulse),
             X_test=self._cache.content(data.X_test, pulse),
             n_train=data.n_train,
@@ -211,6 +213,8 @@ class Worker:
             y=y_train[train_is],
             classes=data.classes,
             limits=limits_of(self._config),
+            specific=self._cache.folder(data.files_path, codes, pulse) if data.specific_needed else None,
+            specific_failed=data.specific_failed,
         )
 
     def _record_fold(self, claim: Claim, outcome: FoldOutcome, _pulse: Pulse) -> None:
@@ -220,10 +224,9 @@ class Worker:
             return
         predictions = None
         if outcome.state == State.TESTED:
-            predictions = (
-                schemas.pack_predictions(outcome.full_train_predictions),
-                schemas.pack_predictions(outcome.test_predictions),
-            )
+            arrays = {name: getattr(outcome, name) for name in ("full_train_predictions", "test_predictions")}
+            predictions = {name: schemas.pack_predictions(array) for name, array in arrays.items()}
+            predictions["predictions_shape"] = {name: list(array.shape) for name, array in arrays.items()}
         written = claim.finish_fold(
             predictions,
             state=outcome.state,
@@ -260,16 +263,14 @@ class Worker:
             return
         y_train = io.BytesIO()
         np.save(y_train, outcome.y_train, allow_pickle=False)
-        made = {
-            "split_is": io.BytesIO(outcome.split_is.astype("<i8").tobytes()),
-            "y_train": y_train,
-            "X_train": outcome.X_train,
-            "X_test": outcome.X_test,
-        }
+        made = {"y_train": y_train, "X_train": outcome.X_train, "X_test": outcome.X_test}
+        if outcome.split_is is not None:
+            made["split_is"] = io.BytesIO(outcome.split_is.astype("<i8").tobytes())
         for file in made.values():
             files.store(file)  # ahead of the transaction below, which others may have to wait for
             pulse()
-        columns = {"n_train": outcome.n_train, "n_test": outcome.n_test, "classes": outcome.classes}
+        names = ("n_train", "n_test", "classes", "specific_needed", "specific_failed")
+        columns = {name: getattr(outcome, name) for name in names}
         if claim.finish_split(made, clean(outcome.log_messages), **columns):
             n_folds = recording.enqueue_waiting_folds(claim.id)
             log.info("%s: DONE, %d + %d rows, %d folds", claim.name, outcome.n_train, outcome.n_test, n_folds)

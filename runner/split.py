@@ -1,7 +1,6 @@
 """Parse a data set, and split its rows into a training and a held-out test part."""
 
 import numbers
-import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -41,7 +40,9 @@ def split_table(
     compression = "gzip" if name.lower().endswith(".gz") else None
     try:
         frame = pd.read_csv(file, sep=separator(name), compression=compression)
-    except (ValueError, pd.errors.ParserError, EOFError, OSError, zlib.error) as error:  # of the text, or of the gzip
+    except MemoryError:
+        raise
+    except Exception as error:  # pandas passes on what reads the text or unpacks the file
         raise DataError(f"The CSV cannot be read: {error}") from None
     targets = target_columns(target_column, frame.columns)
     labels = [frame.pop(name) for name in targets]

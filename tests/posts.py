@@ -60,13 +60,15 @@ def set_split(app: Flask, raw_data_id: int = 1, **columns: Any) -> None:
 
 def finish(app: Flask, *fold_ids: int, state: State = State.TESTED, predictions: np.ndarray | None = None) -> None:
     """Change folds as their jobs would."""
-    packed = pack_predictions(np.array([0.25, 0.75]) if predictions is None else predictions)
+    predictions = np.array([0.25, 0.75]) if predictions is None else predictions
+    columns = dict.fromkeys(("full_train_predictions", "test_predictions"), pack_predictions(predictions))
+    columns["predictions_shape"] = dict.fromkeys(columns, predictions.shape)
     with app.app_context():
         for fold_id in fold_ids:
             fold = db.session.get_one(SubmissionFold, fold_id)
             fold.state, fold.token, fold.attempts, fold.train_time = state, f"token of {fold_id}", 1, 1.5
             if state == State.TESTED:
-                fold.predictions = FoldPredictions(full_train_predictions=packed, test_predictions=packed)
+                fold.predictions = FoldPredictions(**columns)
         db.session.commit()
 
 

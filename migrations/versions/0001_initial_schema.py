@@ -47,6 +47,8 @@ def upgrade() -> None:
         sa.Column("n_train", sa.Integer(), nullable=True),
         sa.Column("n_test", sa.Integer(), nullable=True),
         sa.Column("classes", sa.JSON(), nullable=True),
+        sa.Column("specific_needed", sa.Boolean(), nullable=False),
+        sa.Column("specific_failed", sa.Boolean(), nullable=False),
         sa.Column("log_messages", sa.Text(), nullable=True),
         sa.Column("split_is", sa.String(length=64), nullable=True),
         sa.Column("y_train", sa.String(length=64), nullable=True),
@@ -167,6 +169,7 @@ def upgrade() -> None:
     op.create_table(
         "fold_predictions",
         sa.Column("databoard_sf_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("predictions_shape", sa.JSON(), nullable=False),
         sa.Column("full_train_predictions", sa.LargeBinary(), nullable=False),
         sa.Column("test_predictions", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
