@@ -97,9 +97,36 @@ def valkey() -> Iterator[str]:
             yield f"unix://{path}"
 
 
+@dataclass
+class Postgres:
+    """A PostgreSQL server that is set up: how to start it, and the URL of its `postgres` database."""
+
+    url: str
+    command: list[str | Path]
+    folder: Path
+    user: dict[str, Any]
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """Run the server; the block is entered when it answers."""
+        with running(self.command, self.folder / "log", signal.SIGINT, cwd=self.folder, **self.user):
+            wait_until(self.answers, START_TIMEOUT, "PostgreSQL answers")
+            yield
+
+    def answers(self) -> bool:
+        return _answers(lambda: not psycopg.connect(self.url).close(), psycopg.OperationalError)
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Run a PostgreSQL server; give the URL of its `postgres` database.
+    """Run a PostgreSQL server; give the URL of its `postgres` database."""
+    with postgres_set_up() as server, server.run():
+        yield server.url
+
+
+@contextmanager
+def postgres_set_up() -> Iterator[Postgres]:
+    """Make the folder of a PostgreSQL server, which does not run yet.
 
     The server refuses to run as root: under root it runs as nobody, from a copy of the wheel's files, since a virtual
     environment may lie where nobody cannot go. initdb refuses a uid without a name, as containers have them: there it
@@ -120,13 +147,9 @@ def postgres() -> Iterator[str]:
         if not _has_name(os.geteuid()):
             command = ["unshare", "--user", "--map-user=65534", "--map-group=65534", *command]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
-        command = [programs / "postgres", "-D", data, "-p", port, "-k", folder, "-c", "listen_addresses=127.0.0.1"]
+        command = [programs / "postgres", "-D", data, "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1"]
         command += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
-        with running(command, folder / "log", signal.SIGINT, cwd=folder, **user):
-            url = f"postgresql://datarun@127.0.0.1:{port}/postgres"
-            connect = lambda: not psycopg.connect(url).close()  # noqa: E731
-            wait_until(lambda: _answers(connect, psycopg.OperationalError), START_TIMEOUT, "PostgreSQL answers")
-            yield url
+        yield Postgres(f"postgresql://datarun@127.0.0.1:{port}/postgres", command, folder, user)
 
 
 def _copy_postgres(package: Path, folder: Path) -> Path:
@@ -213,6 +236,23 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def environment_of(home: Path, port: int, **settings: str) -> dict[str, str]:
+    """Return the environment of a service's processes."""
+    return {
+        **{name: value for name, value in os.environ.items() if name.startswith(NUMERIC_PREFIXES)},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "PYTHONUNBUFFERED": "1",
+        "PORT": str(port),
+        "WEB_HOST": "127.0.0.1",
+        "DATARUN_HOME": str(home),
+        "DATARUN_USERNAME": USERNAME,
+        "DATARUN_PASSWORD": PASSWORD,
+        "WORKER_CONCURRENCY": "2",
+        **settings,
+    }
+
+
 @contextmanager
 def service(home: Path, **settings: str) -> Iterator[Service]:
     """Run web and worker from the checkout with these environment variables; TimeoutError if a process stays.
@@ -223,19 +263,7 @@ def service(home: Path, **settings: str) -> Iterator[Service]:
     home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         port = free_port()
-        environment = {
-            **{name: value for name, value in os.environ.items() if name.startswith(NUMERIC_PREFIXES)},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "HOME": str(home),
-            "PYTHONUNBUFFERED": "1",
-            "PORT": str(port),
-            "WEB_HOST": "127.0.0.1",
-            "DATARUN_HOME": str(home),
-            "DATARUN_USERNAME": USERNAME,
-            "DATARUN_PASSWORD": PASSWORD,
-            "WORKER_CONCURRENCY": "2",
-            **settings,
-        }
+        environment = environment_of(home, port, **settings)
         if "REDIS_URL" not in settings:
             environment["REDIS_URL"] = stack.enter_context(valkey())
         result = Service(f"http://127.0.0.1:{port}", home, environment)
