@@ -191,7 +191,7 @@ class RawData(Execution, db.Model):
     log_messages: Mapped[str | None] = mapped_column(Text)
 
     # What the split made. Row indices (int64, n_train of them, then n_test; null for custom data), labels of the
-    # training part (.npy), and features as the runner's interpreter pickled them, which no process of the service opens.
+    # training part (.npy), features as the runner's interpreter pickled them, which no process of the service opens.
     split_is: Mapped[str | None] = mapped_column(ForeignKey("content.sha256"))
     y_train: Mapped[str | None] = mapped_column(ForeignKey("content.sha256"))
     X_train: Mapped[str | None] = mapped_column(ForeignKey("content.sha256"))

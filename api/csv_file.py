@@ -1,6 +1,10 @@
-"""Judge a data set's CSV when it is posted, reading it as a stream: nothing here holds more than a record."""
+"""Judge a data set's table when it is posted, reading it as a stream: nothing here holds more than a record.
+
+The end of its name says how the columns are separated, and whether it is compressed: as in runner/posted.py.
+"""
 
 import csv
+import gzip
 import io
 import math
 from collections.abc import Iterator
@@ -15,27 +19,38 @@ class BadCSV(ValueError):
     """The CSV cannot be used; the message says why, without the file's name."""
 
 
-def is_csv(name: str) -> bool:
-    return name.lower().endswith(".csv")
+TABLES = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
+
+
+def separator(name: str) -> str | None:
+    """Return what separates the columns of a table of this name, None for another file."""
+    return next((sep for ending, sep in TABLES.items() if name.lower().endswith(ending)), None)
 
 
 def is_python(name: str) -> bool:
     return name.lower().endswith(".py")
 
 
-def records(file: BinaryIO) -> Iterator[list[str]]:
-    """Yield the CSV's records, its header first, without blank lines. Raises BadCSV."""
-    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+def records(file: BinaryIO, name: str) -> Iterator[list[str]]:
+    """Yield the table's records, its header first, without blank lines. Raises BadCSV."""
+    unpacked = gzip.open(file) if name.lower().endswith(".gz") else file  # noqa: SIM115 (it holds nothing but `file`)
+    text = io.TextIOWrapper(unpacked, "utf-8-sig", newline="")
     lines = _Lines(text)
     try:
-        for record in csv.reader(lines):
-            lines.characters = 0
+        for record in csv.reader(lines, delimiter=separator(name)):
             if record:
+                lines.characters = 0
                 yield record
     except UnicodeDecodeError:
         raise BadCSV("is not UTF-8 text") from None
     except csv.Error as error:
         raise BadCSV(f"is no CSV: {error}") from None
+    except BadCSV:
+        raise
+    except Exception as error:  # what is not gzip's fails in many ways; other files do not come here
+        if unpacked is file:
+            raise
+        raise BadCSV(f"cannot be unpacked: {error}") from None
     finally:
         text.detach()  # or the file would be closed with it
 
@@ -55,26 +70,30 @@ class _Lines:
             yield line
 
 
-def judge(file: BinaryIO, target_column: str) -> None:
-    """Raise BadCSV unless the CSV has a row; KeyError, with the columns, where the target is none of them."""
+def judge(file: BinaryIO, name: str, target_column: str) -> None:
+    """Raise BadCSV unless the table has a row; KeyError, with a target and the columns, where it is none of them.
+
+    The target is a column, commas in its name and all, or several columns between commas.
+    """
     file.seek(0)
-    rows = records(file)
+    rows = records(file, name)
     header = next(rows, [])
     if not header:
         raise BadCSV("is empty")
-    if target_column not in header:
-        raise KeyError(header)
+    for target in [target_column] if target_column in header else target_column.split(","):
+        if target not in header and target.strip() not in header:
+            raise KeyError(target.strip(), header)
     if next(rows, None) is None:
         raise BadCSV("has no rows below its header")
 
 
-def too_few_rows(file: BinaryIO, held_out_test: float) -> int | None:
+def too_few_rows(file: BinaryIO, name: str, held_out_test: float) -> int | None:
     """Return the number of rows if holding out this fraction leaves none to train on, else None.
 
     As in scikit-learn's `train_test_split`, the held-out part has ceil(held_out_test * n) of n rows. Only as many
     rows are read as it takes to know.
     """
-    rows = records(file)
+    rows = records(file, name)
     next(rows, None)
     n = 0
     for n, _ in enumerate(rows, start=1):

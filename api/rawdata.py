@@ -10,7 +10,7 @@ import files
 import jobs
 import schemas
 from api.body import takes
-from api.csv_file import BadCSV, is_csv, is_python, judge, too_few_rows
+from api.csv_file import TABLES, BadCSV, is_python, judge, separator, too_few_rows
 from api.errors import after_races, refuse
 from api.openapi import answers
 from api.streams import stream
@@ -63,8 +63,8 @@ def split_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
     names = {file.name: file.sha256 for file in row.files}
     if any(map(is_python, names)):
         refuse("raw_data_id", f"Raw data {row.id} has its own Python file; expected /runapp/rawdata/customsplit/.")
-    [csv_file] = [sha256 for name, sha256 in names.items() if is_csv(name)]
-    n = too_few_rows(files.open_content(csv_file), data["held_out_test"])
+    [(name, sha256)] = [(name, sha256) for name, sha256 in names.items() if separator(name)]
+    n = too_few_rows(files.open_content(sha256), name, data["held_out_test"])
     if n is not None:
         share = data["held_out_test"]
         refuse("held_out_test", f"{share:g} of {n} rows leaves none to train on; expected rows on both sides.")
@@ -121,23 +121,24 @@ def reset_folds(row: RawData) -> list[str | None]:
 
 
 def check_files(uploads: dict[str, BinaryIO], target_column: str) -> None:
-    """Refuse files that are no data set: one CSV with the target column and a row, or a Python file."""
+    """Refuse files that are no data set: one table with its targets and a row, or a Python file."""
     if any(map(is_python, uploads)):
         return
-    csv_names = [name for name in uploads if is_csv(name)]
-    if len(csv_names) != 1:
-        refuse("files", f"{len(csv_names)} CSV files came; expected one, or a Python file that reads the data.")
-    [name] = csv_names
+    tables = [name for name in uploads if separator(name)]
+    if len(tables) != 1:
+        expected = f"one ({', '.join(TABLES)}), or a Python file that reads the data"
+        refuse("files", f"{len(tables)} CSV files came; expected {expected}.")
+    [name] = tables
     try:
-        judge(uploads[name], target_column)
+        judge(uploads[name], name, target_column)
     except BadCSV as error:
         refuse("files", f"{schemas.shown(name)} {error}; expected a header and at least one row.")
     except KeyError as error:
-        [header] = error.args
+        target, header = error.args
         columns = ", ".join(header[:SHOWN_COLUMNS]) + (", ..." if len(header) > SHOWN_COLUMNS else "")
         refuse(
             "target_column",
-            f"{schemas.shown(target_column)} is no column of {schemas.shown(name)}; expected one of {columns}.",
+            f"{schemas.shown(target)} is no column of {schemas.shown(name)}; expected one of {columns}.",
         )
 
 

@@ -1,5 +1,6 @@
 """Data sets and their splits, through the API."""
 
+import gzip
 import io
 from typing import Any
 
@@ -13,11 +14,34 @@ from sqlalchemy import func, select
 import files
 import schemas
 from api.csv_file import LONGEST_RECORD
-from api.workflow import elements_of
+from api.workflow import GRAMMAR
 from models import Content, RawData, RawDataFile, State, Submission, SubmissionFold, db
 
-ELEMENT_NAMES = sorted(name for kind in ("transformers", "predictors", "calibrators") for name in elements_of(kind))
+ELEMENT_NAMES = ["any_transformer", "calibrator", "classifier", "estimator", "feature_extractor", "regressor"]
+ONE = "one (.csv, .csv.gz, .tsv, .tsv.gz), or a Python file that reads the data"
+A_ROW = "expected a header and at least one row."
 CUSTOM = IRIS | {"files": {"my_data.py": "def prepare_data(raw_data_path): ...", "anything.bin": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("iris.csv.gz", gzip.compress(CSV.encode())),
+        ("iris.tsv", CSV.replace(",", "\t").encode()),
+        ("iris.TSV.GZ", gzip.compress(CSV.replace(",", "\t").encode())),
+    ],
+    ids=["csv.gz", "tsv", "TSV.GZ"],
+)
+def test_a_table_is_read_as_its_name_ends(client: FlaskClient, name: str, content: bytes) -> None:
+    posted = IRIS | {
+        "target_column": "species, width",
+        "workflow_elements": "scaling_transformer, my_own_transformer, estimator",
+        "files": {name: encode(content), "notes.txt": "1"},
+    }
+    answer = client.post("/runapp/rawdata/", json=posted)
+    assert answer.status_code == 201, answer.json
+    split = {"raw_data_id": 1, "held_out_test": 0.5}
+    assert client.post("/runapp/rawdata/split/", json=split).status_code == 200
 
 
 def test_a_data_set_is_created(database_url: str, client: FlaskClient, app: Flask) -> None:
@@ -122,11 +146,51 @@ REFUSED = [
     ),
     (
         IRIS | {"files": {"iris.txt": CSV}},
-        {"files": ["0 CSV files came; expected one, or a Python file that reads the data."]},
+        {
+            "files": [
+                "0 CSV files came; expected one (.csv, .csv.gz, .tsv, .tsv.gz), or a Python file that reads the data."
+            ]
+        },
     ),
     (
         IRIS | {"files": {"a.csv": CSV, "b.CSV": CSV}},
-        {"files": ["2 CSV files came; expected one, or a Python file that reads the data."]},
+        {
+            "files": [
+                "2 CSV files came; expected one (.csv, .csv.gz, .tsv, .tsv.gz), or a Python file that reads the data."
+            ]
+        },
+    ),
+    (
+        IRIS | {"files": {"iris.csv.gz": CSV}},
+        {"files": [f"\"iris.csv.gz\" cannot be unpacked: Not a gzipped file (b'wi'); {A_ROW}"]},
+    ),
+    (
+        IRIS | {"files": {"iris.csv.gz": encode(gzip.compress(b"width,species\n" + b"\n" * (LONGEST_RECORD + 1)))}},
+        {
+            "files": [
+                '"iris.csv.gz" has a record of more than 4194304 characters; expected a header and at least one row.'
+            ]
+        },
+    ),
+    (
+        IRIS | {"files": {"iris.tsv": CSV}},
+        {"target_column": ['"species" is no column of "iris.tsv"; expected one of width,species.']},
+    ),
+    (
+        IRIS | {"target_column": "width, weight"},
+        {"target_column": ['"weight" is no column of "iris.csv"; expected one of width, species.']},
+    ),
+    (
+        IRIS | {"workflow_elements": "my transformer, classifier"},
+        {
+            "workflow_elements": [
+                f"'my transformer' is no workflow element; expected some of {', '.join(ELEMENT_NAMES)}."
+            ]
+        },
+    ),
+    (
+        IRIS | {"workflow_elements": "estimator, calibrator"},
+        {"workflow_elements": [f"'estimator, calibrator' calibrates no classifier; expected {GRAMMAR}."]},
     ),
     (
         IRIS | {"files": {"iris.csv": ""}},
