@@ -5,6 +5,7 @@ This module alone reads the environment. `Config.from_environ()` gives the value
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,9 +15,12 @@ ROOT = Path(__file__).resolve().parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def setting(default: Any, meaning: str, *, unit: str = "", shown: str = "") -> Any:
+def setting(
+    default: Any, meaning: str, *, unit: str = "", shown: str = "", choices: tuple[str, ...] | None = None
+) -> Any:
     """Declare a setting; `shown` is what the README prints where the default depends on the machine."""
-    return field(default=default, metadata={"meaning": meaning, "unit": unit, "shown": shown or str(default)})
+    shown = shown or str(default)
+    return field(default=default, metadata={"meaning": meaning, "unit": unit, "shown": shown, "choices": choices})
 
 
 def environment() -> Mapping[str, str]:
@@ -40,6 +44,11 @@ class Config:
     REDIS_URL: str = setting("", "a Redis or Valkey server", shown="an embedded server in `DATARUN_HOME`")
     DATARUN_USERNAME: str = setting("", "a user that exists from the start of web or release on", shown="none")
     DATARUN_PASSWORD: str = setting("", "the password of that user", shown="none")
+    PROXY_HOPS: int = setting(0, "proxies before the web server whose X-Forwarded-For, -Proto and -Host are believed")
+    DASHBOARD_PORT: int = setting(9181, "port of `python dashboard.py`, on 127.0.0.1")
+    LOG_FORMAT: str = setting(
+        "line", "`line`, or `json`: an object a line, with a line for each request", choices=("line", "json")
+    )
 
     # What a request may hold
     MAX_BODY_SIZE: int = setting(64, "largest JSON or form body", unit="MB")
@@ -50,6 +59,12 @@ class Config:
     # Workers
     WORKER_CONCURRENCY: int = setting(CORES, "workers of one `worker.py`", shown="as many as cores")
     RUNNER_PYTHON: str = setting("", "the interpreter that runs submissions", shown="the one that runs the worker")
+    MIN_ISOLATION: str = setting(
+        "partial" if sys.platform == "linux" else "none",
+        "a worker refuses to start below it: `strong`, `partial` or `none`",
+        shown="`partial` on Linux, `none` elsewhere",
+        choices=("strong", "partial", "none"),
+    )
     CACHE_SIZE: int = setting(10_000, "what a host keeps of data sets and submissions", unit="MB")
     MAX_ATTEMPTS: int = setting(3, "executions of a fold or split before a failure of ours is final")
     HEARTBEAT_INTERVAL: float = setting(5.0, "between two signs of life of an execution", unit="s")
@@ -60,7 +75,8 @@ class Config:
 
     # Limits of one fold
     TIME_LIMIT: float = setting(600.0, "wall time of a fold or split", unit="s")
-    MEMORY_LIMIT: int = setting(4096, "memory of all processes of a fold", unit="MB")
+    CPU_LIMIT: float = setting(1200.0, "CPU time of all processes of a fold", unit="s")
+    MEMORY_LIMIT: int = setting(4096, "memory of all processes of a fold, on top of libraries and data", unit="MB")
     PROCESS_LIMIT: int = setting(256, "processes and threads of a fold")
     LOG_LIMIT: int = setting(16, "what a fold may print", unit="MB")
     LOG_KEPT: int = setting(64, "what is kept of that, head and tail", unit="kB")
@@ -80,6 +96,8 @@ class Config:
                     values[f.name] = f.type(text)
                 except ValueError:
                     raise ValueError(f"{f.name} is {text!r}, expected {f.type.__name__}") from None
+                if f.metadata["choices"] and text not in f.metadata["choices"]:
+                    raise ValueError(f"{f.name} is {text!r}, expected {', '.join(f.metadata['choices'])}")
         return cls(**values)
 
     @property

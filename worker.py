@@ -29,7 +29,7 @@ import recording
 import schemas
 from app import create_app
 from cache import Cache
-from config import Config, environment
+from config import CORES, Config, environment
 from listening import Listener
 from models import Cause, RawData, State, SubmissionFold, db
 from processes import Processes
@@ -37,6 +37,7 @@ from pulse import Cancelled, NotOurs, Pulse, Stopping
 from reconciliation import Reconciler
 from recording import DATABASE_GONE, Claim
 from runner import (
+    LEVELS,
     Finished,
     FoldOutcome,
     FoldTask,
@@ -298,6 +299,7 @@ def check_range(name: str, rows: np.ndarray, n_train: int) -> None:
 def limits_of(config: Config) -> Limits:
     return Limits(
         wall_time=config.TIME_LIMIT,
+        cpu_time=config.CPU_LIMIT,
         memory=config.MEMORY_LIMIT * MB,
         processes=config.PROCESS_LIMIT,
         log=config.LOG_LIMIT * MB,
@@ -320,7 +322,11 @@ def main(queues: list[str]) -> int:
     app = create_app(config)
     processes = Processes()
     wait_for_schema(app, processes)
-    zygote = start_zygote(config)
+    try:
+        zygote = start_zygote(config)
+    except RuntimeError as error:
+        log.error("not started: %s", error)
+        return 1
     try:
         while not processes.stopping:
             if zygote.poll() is not None:
@@ -342,15 +348,21 @@ def main(queues: list[str]) -> int:
 
 
 def start_zygote(config: Config) -> Zygote:
+    """Start the zygote; raise RuntimeError where it cannot run submissions, or cannot isolate them well enough."""
     home = config.DATARUN_HOME
     zygote = Zygote(
         config.RUNNER_PYTHON or sys.executable,
         home / "scratch",
+        threads=max(1, CORES // config.WORKER_CONCURRENCY),
         environ=environment(),
         secrets=[home / "queue", home / "datarun.sqlite"],
     )
     zygote.start()
     log.info("isolation: %s. %s", zygote.isolation, zygote.missing)
+    if LEVELS.index(zygote.isolation) < LEVELS.index(config.MIN_ISOLATION):
+        zygote.stop()
+        level = f"isolation is {zygote.isolation}, MIN_ISOLATION is {config.MIN_ISOLATION}"
+        raise RuntimeError(f"{level}. {zygote.missing}")
     return zygote
 
 

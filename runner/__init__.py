@@ -5,6 +5,7 @@ one task at a time in a child (child.py), supervises it (tree.py) and hands back
 """
 
 from .host import Slot, Zygote
+from .sandbox import LEVELS
 from .task import (
     Event,
     Finished,
@@ -20,6 +21,6 @@ from .task import (
 )
 
 __all__ = [
-    "Event", "Finished", "FoldOutcome", "FoldTask", "Limits", "Log", "Measures", "Progress", "Slot", "SlotLost",
-    "SplitOutcome", "SplitTask", "Zygote",
+    "LEVELS", "Event", "Finished", "FoldOutcome", "FoldTask", "Limits", "Log", "Measures", "Progress", "Slot",
+    "SlotLost", "SplitOutcome", "SplitTask", "Zygote",
 ]  # fmt: skip

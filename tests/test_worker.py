@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from flask import Flask
 import files
 import jobs
 import schemas
+import worker
 from app import create_app
 from config import Config
 from models import Cause, Content, RawData, State, SubmissionFold, db
+from runner import Zygote
+from runner.sandbox import LAYERS
 from servers import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -261,6 +265,13 @@ def test_unknown_queue_is_refused(start: Callable[..., Running]) -> None:
 
 
 # ---- the row changes under a running fold
+
+
+def test_worker_that_cannot_isolate_well_enough_is_refused(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_landlock = [layer for layer in LAYERS if "landlock" not in layer and layer != "uid"]
+    monkeypatch.setattr(worker, "Zygote", partial(Zygote, layers=without_landlock))
+    with pytest.raises(RuntimeError, match=r"^isolation is none, MIN_ISOLATION is partial\. Missing: .*Landlock"):
+        worker.start_zygote(config)
 
 
 def test_replaced_fold_is_stopped_and_writes_nothing(start: Callable[..., Running]) -> None:
