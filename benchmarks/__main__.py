@@ -51,7 +51,7 @@ def measure(names: list[str], quick: bool) -> tuple[dict[str, list[Figure]], boo
             figures[name].append(Figure(name, "", skipped=str(error)))
         except Exception as error:  # the other groups are still worth their time
             traceback.print_exc()
-            figures[name].append(Figure(name, "", skipped=f"it failed: {error}"))
+            figures[name].append(Figure(name, "", skipped=f"it failed: {str(error).partition(chr(10))[0]}"))
             failed = True
         print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
     return figures, failed

@@ -76,9 +76,10 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
-    values = f"skipped: {figure.skipped}" if figure.skipped else spread(figure.values, figure.unit)
+    values = spread(figure.values, figure.unit)
     ratio = "" if figure.ratio is None else f"{figure.ratio:.3g}"
-    return figure.name, values, figure.compared_to, spread(figure.compared, figure.unit), ratio, _goal(figure)
+    goal = f"skipped: {figure.skipped}" if figure.skipped else _goal(figure)
+    return figure.name, values, figure.compared_to, spread(figure.compared, figure.unit), ratio, goal
 
 
 def _goal(figure: Figure) -> str:

@@ -76,11 +76,11 @@ def add_data(connection: Connection, submissions: int) -> None:
 def add_folds(connection: Connection, fold_ids: range, state: State, new: bool, size: int) -> list[str]:
     """Add folds, all with the same indices and, where `size` is not 0, predictions; return their task ids."""
     indices = {name: pack(np.arange(*rows)) for name, rows in (("train_is", (0, 96)), ("test_is", (96, N_TRAIN)))}
-    numbers = np.random.default_rng(0).random(size // 8)
-    predictions = {
-        "full_train_predictions": pack(numbers[: len(numbers) * 4 // 5]),
-        "test_predictions": pack(numbers[len(numbers) * 4 // 5 :]),
-    }
+    probabilities = np.random.default_rng(0).random((size // 8 // N_CLASSES, N_CLASSES))
+    parts = np.split(probabilities, [len(probabilities) * 4 // 5])
+    arrays = dict(zip(("full_train_predictions", "test_predictions"), parts, strict=True))
+    predictions = {name: pack(array) for name, array in arrays.items()}
+    predictions["predictions_shape"] = {name: array.shape for name, array in arrays.items()}
     task_ids = [str(uuid4()) for _ in fold_ids]
     same = {"state": state, "new": new, "queued_at": datetime.now(UTC)}
     for start in range(0, len(fold_ids), BATCH):

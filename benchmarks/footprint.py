@@ -98,7 +98,7 @@ def answers(port: int, process: psutil.Popen) -> bool:
         raise RuntimeError(f"make run ended with status {process.returncode}")
     try:
         return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=5).ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 

@@ -147,6 +147,6 @@ def listening(running_service: Service) -> int:
     """Return how many workers listen to the queue `high`; -1 while the web does not answer."""
     try:
         health = requests.get(f"{running_service.url}healthz", timeout=5).json()
-    except (requests.ConnectionError, requests.JSONDecodeError):
+    except requests.RequestException:
         return -1
     return (health["queues"] or {}).get("high", {}).get("workers", 0)
