@@ -6,13 +6,14 @@ ARGS ?=
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run user demo test lint bench clean
+.PHONY: help run user demo test chaos lint bench clean
 
 help:
 	@echo 'make run     web and workers on this machine: http://127.0.0.1:8000 (PORT=... for another port)'
 	@echo 'make user    NAME=...: another user of that service, or another password'
 	@echo 'make demo    real folds on real data, from posting to scores, on a scratch instance'
 	@echo 'make test    lint and every test; ARGS="-k word" goes to pytest'
+	@echo 'make chaos   one process after another dies under load, for MINUTES=10; ARGS="--database postgresql --seed 1"'
 	@echo 'make lint    lint alone'
 	@echo 'make bench   speed against what one would run instead'
 	@echo 'make clean   remove the virtual environment'
@@ -48,6 +49,10 @@ demo: .venv/local
 
 test: lint
 	@$(BIN)/pytest -q $(ARGS)
+
+chaos: MINUTES ?= 10
+chaos: .venv/dev
+	@PYTHONPATH=. $(BIN)/python tests/chaos.py --minutes $(MINUTES) $(ARGS)
 
 lint: .venv/dev
 	@$(BIN)/ruff check
