@@ -12,7 +12,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -268,8 +268,11 @@ def get_prediction_new(
     return _post(host_url, username, password, "testpredictions/new/", {"raw_data_id": raw_data_id})
 
 
-def decode_predictions(text: str, n_columns: int | None = None) -> np.ndarray:
+def decode_predictions(text: str, n_columns: int | None = None, shape: Sequence[int] | None = None) -> np.ndarray:
     """Read the predictions in an answer.
+
+    `decode_predictions(fold["test_predictions"], shape=fold["predictions_shape"]["test_predictions"])` needs no
+    knowledge of the data; `fold["classes"]` names the columns where they are probabilities.
 
     Parameters
     ----------
@@ -277,10 +280,12 @@ def decode_predictions(text: str, n_columns: int | None = None) -> np.ndarray:
         `full_train_predictions` or `test_predictions` of a fold in state TESTED.
     n_columns : int, optional
         Of a classifier, the number of classes; of a regressor with several targets, their number.
+    shape : sequence of int, optional
+        The shape of the array, in place of the number of columns.
 
     Returns
     -------
-    ndarray of float64, shape (n,) or (n, n_columns)
+    ndarray of float64, shape (n,), (n, n_columns) or `shape`
         For a classifier, the probabilities of the classes of the training part in sorted order.
 
     Raises
@@ -288,12 +293,14 @@ def decode_predictions(text: str, n_columns: int | None = None) -> np.ndarray:
     TypeError
         `text` is None: there are no predictions yet.
     ValueError
-        `text` is no encoded array, or its size is no multiple of `n_columns`.
+        `text` is no encoded array, or its size is no multiple of `n_columns`, or not that of `shape`.
     """
     try:
         predictions = np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), "<f8").astype(np.float64)
     except zlib.error as error:
         raise ValueError(f"not compressed by zlib: {error}") from None
+    if shape is not None:
+        return predictions.reshape(tuple(shape))
     return predictions if n_columns is None else predictions.reshape(-1, n_columns)
 
 

@@ -5,6 +5,7 @@ This module alone (apart from the client, post_api.py) knows how. In the databas
 """
 
 import base64
+import io
 import json
 import re
 import tempfile
@@ -81,9 +82,16 @@ def pack_predictions(predictions: np.ndarray) -> bytes:
     return zlib.compress(predictions.astype("<f8").tobytes(), LEVEL)
 
 
-def unpack_predictions(packed: bytes) -> np.ndarray:
-    """Return stored predictions as a flat float64 array: the shape is not stored."""
-    return np.frombuffer(zlib.decompress(packed), "<f8").astype(np.float64)
+def unpack_predictions(packed: bytes, shape: list[int] | None = None) -> np.ndarray:
+    """Return stored predictions as a float64 array: flat, or of the shape that is stored beside them."""
+    return np.frombuffer(zlib.decompress(packed), "<f8").astype(np.float64).reshape(-1 if shape is None else shape)
+
+
+def npy(array: np.ndarray) -> bytes:
+    """Return an array as a .npy file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
 
 
 def shown(value: Any) -> str:
@@ -424,6 +432,29 @@ def kilobytes() -> fields.Float:
     return fields.Float(metadata={"description": "kB, peak resident memory; 0.0 until known"})
 
 
+class Classes(fields.List):
+    """The names of the probabilities' columns; for several targets, a list of names for each.
+
+    Null where values are predicted, and until there are predictions.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(fields.Raw(), allow_none=True, metadata={"description": "of the columns of predictions"})
+
+    def _serialize(self, value: list | None, attr: str | None, fold: Any, **_: Any) -> list | None:
+        columns = (fold.predictions_shape or {}).get("test_predictions", [])[1:]
+        n = sum(len(item) if isinstance(item, list) else 1 for item in value or ())
+        return value if columns == [n] else None
+
+
+class Shapes(fields.Dict):
+    """The shapes of both predictions by their names; null until there are any."""
+
+    def __init__(self) -> None:
+        shape = fields.List(fields.Integer())
+        super().__init__(keys=fields.String(), values=shape, allow_none=True, metadata={"description": "rows, columns"})
+
+
 class RawData(Schema):
     id = fields.Integer()
     name = fields.String()
@@ -451,6 +482,8 @@ class SubmissionFold(Schema):
     cause = fields.String(allow_none=True)
     full_train_predictions = Encoded(allow_none=True)
     test_predictions = Encoded(allow_none=True)
+    predictions_shape = Shapes()
+    classes = Classes()
     log_messages = fields.String(allow_none=True)
     train_time = seconds()
     validation_time = seconds()
@@ -470,6 +503,21 @@ class SubmissionFold(Schema):
 class Predictions(SubmissionFold):
     class Meta:
         exclude = ("train_is", "test_is", "priority", "task_id", "new")
+
+
+PREDICTIONS_BESIDE = Predictions(exclude=("full_train_predictions", "test_predictions"))
+
+
+def npz_entries(row: Any) -> dict[str, bytes]:
+    """Return a fold's predictions as the .npy files of an archive, by name: what `Predictions` answers as JSON.
+
+    ID/full_train_predictions and ID/test_predictions are there where there are predictions; ID/attributes is all else,
+    as JSON text.
+    """
+    arrays = {"attributes": np.array(json.dumps(PREDICTIONS_BESIDE.dump(row)))}
+    for name, shape in (row.predictions_shape or {}).items():
+        arrays[name] = unpack_predictions(getattr(row, name), shape)
+    return {f"{row.databoard_sf_id}/{name}.npy": npy(array) for name, array in arrays.items()}
 
 
 class SubmissionFoldLight(Schema):

@@ -26,9 +26,11 @@ ID = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
 ERRORS = {
     400: ("Refused; nothing has changed", "Refusal"),
     401: ("No credentials, or wrong ones", "Detail"),
+    403: ("A page of another site made the request", "Detail"),
     404: ("There is none of this id", "Detail"),
     413: ("The body is too large", "Detail"),
     415: ("The content type is none of those listed", "Detail"),
+    429: ("Too many wrong passwords from this address", "Detail"),
     503: ("The database cannot be reached for now", "Detail"),
 }
 COMPONENTS = {
@@ -44,11 +46,11 @@ COMPONENTS = {
 blueprint = Blueprint("openapi", __name__)
 
 
-def answers(schema: type[Schema], status: int = 200, many: bool = False) -> Callable:
-    """Say in the document what the view answers; it is the view that dumps it."""
+def answers(schema: type[Schema], status: int = 200, many: bool = False, binary: str | None = None) -> Callable:
+    """Say in the document what the view answers, and its other content type; it is the view that dumps it."""
 
     def decorate(view: Callable) -> Callable:
-        view.answers = (schema(many=many), status)
+        view.answers = (schema(many=many), status, binary)
         return view
 
     return decorate
@@ -85,10 +87,13 @@ def build_document(app: Flask) -> dict[str, Any]:
 
 
 def _operation(rule: Rule, view: Callable, plugin: MarshmallowPlugin) -> dict[str, Any]:
-    schema, status = view.answers
+    schema, status, binary = view.answers
     body = getattr(view, "takes", None)
     responses = {str(status): _response("The answer", schema)}
-    for refusal in [401, 503] + ([404] if rule.arguments else []) + ([400, 413, 415] if body else []):
+    if binary:
+        responses[str(status)]["content"][binary] = {"schema": {"type": "string", "format": "binary"}}
+    refusals = [401, 429, 503] + ([404] if rule.arguments else []) + ([400, 413, 415] if body else [])
+    for refusal in refusals + ([] if "GET" in rule.methods else [403]):
         description, component = ERRORS[refusal]
         responses[str(refusal)] = _response(description, {"$ref": f"#/components/schemas/{component}"})
     operation = {

@@ -1,7 +1,12 @@
-"""Lists as JSON, streamed: rows are read in short transactions, a few MB at a time, however slow the reader is."""
+"""Lists as JSON or as a NumPy archive, streamed: rows are read in short transactions, a few MB at a time.
 
+So a slow reader holds no connection, and no list is ever in memory.
+"""
+
+import io
 import itertools
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from models import db
 
 PAGE = 1000  # rows read at once
+NPZ = "application/x-npz"
 BATCH = 4 * 2**20  # bytes of large columns read at once
 
 
@@ -37,10 +43,65 @@ def stream(
     `large` names the columns that may hold MBs: only so many rows are read at once as their sizes allow.
     """
     engine = db.engine
-    pages = itertools.chain.from_iterable(_pages(engine, statement, key, large) for statement in statements)
-    texts = _texts(engine, dump, pages, delivery or Delivery())
-    first = next(texts)  # an error of the database is still an answer of its own here
-    return Response(itertools.chain([first], texts), content_type="application/json")
+    texts = _texts(engine, dump, _all_pages(engine, statements, key, large), delivery or Delivery())
+    return _answer(texts, "application/json")
+
+
+def stream_npz(
+    entries: Callable[[Row], dict[str, bytes]],
+    statements: Sequence[Select],
+    key: InstrumentedAttribute[int],
+    large: Sequence[ColumnElement],
+    delivery: Delivery,
+) -> Response:
+    """Answer the rows as an archive that `numpy.load` reads; `entries` gives the files of a row by their names."""
+    engine = db.engine
+    pieces = _pieces(engine, entries, _all_pages(engine, statements, key, large), delivery)
+    return _answer(pieces, NPZ)
+
+
+def _answer(pieces: Iterator[str | bytes], content_type: str) -> Response:
+    first = next(pieces)  # an error of the database is still an answer of its own here
+    return Response(itertools.chain([first], pieces), content_type=content_type)
+
+
+def _pieces(
+    engine: Engine, entries: Callable[[Row], dict[str, bytes]], pages: Iterable[Sequence[Row]], delivery: Delivery
+) -> Iterator[bytes]:
+    pipe = _Pipe()
+    with zipfile.ZipFile(pipe, "w") as archive:
+        for rows in pages:
+            for row in rows:
+                delivery.note(row)
+                for name, content in entries(row).items():
+                    archive.writestr(name, content)
+                yield pipe.take()
+    yield pipe.take()
+    delivery.complete(engine)
+
+
+class _Pipe(io.RawIOBase):
+    """What a ZipFile writes to, without seeking, and what is taken from it meanwhile."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, piece: Any) -> int:
+        self._pieces.append(bytes(piece))
+        return len(piece)
+
+    def take(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+
+def _all_pages(
+    engine: Engine, statements: Sequence[Select], key: InstrumentedAttribute[int], large: Sequence[ColumnElement]
+) -> Iterator[Sequence[Row]]:
+    return itertools.chain.from_iterable(_pages(engine, statement, key, large) for statement in statements)
 
 
 def _texts(

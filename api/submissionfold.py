@@ -16,7 +16,7 @@ from api.openapi import answers
 from api.streams import stream
 from api.submission import SubmissionChange
 from api.uploads import Uploads
-from models import MAX_INTEGER, FoldIndices, FoldPredictions, RawData, State, SubmissionFold, db, writing
+from models import MAX_INTEGER, FoldIndices, FoldPredictions, RawData, State, Submission, SubmissionFold, db, writing
 
 LARGE = {
     "train_is": FoldIndices.train_is,
@@ -24,14 +24,16 @@ LARGE = {
     "full_train_predictions": FoldPredictions.full_train_predictions,
     "test_predictions": FoldPredictions.test_predictions,
 }
+ELSEWHERE = LARGE | {"predictions_shape": FoldPredictions.predictions_shape, "classes": RawData.classes}
 
 blueprint = Blueprint("submissionfold", __name__)
 
 
 def select_folds(names: list[str]) -> Select:
-    """Select the attributes of folds; those in LARGE stand in tables of their own."""
-    columns = [LARGE[name] if name in LARGE else getattr(SubmissionFold, name) for name in names]
-    return select(*columns).select_from(SubmissionFold).join(FoldIndices).outerjoin(FoldPredictions)
+    """Select the attributes of folds; those in ELSEWHERE stand in other tables."""
+    columns = [ELSEWHERE[name] if name in ELSEWHERE else getattr(SubmissionFold, name) for name in names]
+    folds = select(*columns).select_from(SubmissionFold).join(FoldIndices).outerjoin(FoldPredictions)
+    return folds.join(Submission, SubmissionFold.submission).join(RawData)
 
 
 @blueprint.get("/submissionfold/")

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy import Engine, Row, Select, bindparam, update
 
 import schemas
-from api.body import takes
+from api.body import JSON, takes
 from api.openapi import answers
 from api.rawdata import find
-from api.streams import Delivery, stream
+from api.streams import NPZ, Delivery, stream, stream_npz
 from api.submissionfold import select_folds
 from models import FINAL_STATES, FoldPredictions, State, Submission, SubmissionFold
 
@@ -43,7 +43,7 @@ class Marking(Delivery):
 
 
 @blueprint.post("/testpredictions/list/")
-@answers(schemas.Predictions, many=True)
+@answers(schemas.Predictions, many=True, binary=NPZ)
 @takes(schemas.PredictionList)
 def list_predictions(data: dict[str, Any]) -> ResponseReturnValue:
     """Get the predictions of the listed folds that exist, whatever their state."""
@@ -53,14 +53,14 @@ def list_predictions(data: dict[str, Any]) -> ResponseReturnValue:
 
 
 @blueprint.post("/testpredictions/new/")
-@answers(schemas.Predictions, many=True)
+@answers(schemas.Predictions, many=True, binary=NPZ)
 @takes(schemas.NewPredictions)
 def new_predictions(data: dict[str, Any]) -> ResponseReturnValue:
     """Get the predictions of the TESTED folds that have not been delivered yet."""
     statement = select_predictions().where(SubmissionFold.state == State.TESTED, SubmissionFold.new)
     if data["raw_data_id"] is not None:
         row = find(data["raw_data_id"])
-        statement = statement.join(SubmissionFold.submission).where(Submission.raw_data == row.id)
+        statement = statement.where(Submission.raw_data == row.id)
     return answer([statement])
 
 
@@ -69,5 +69,9 @@ def select_predictions() -> Select:
 
 
 def answer(statements: list[Select]) -> ResponseReturnValue:
+    """Answer in JSON, or in a NumPy archive where the client would rather have that."""
     large = [FoldPredictions.full_train_predictions, FoldPredictions.test_predictions]
-    return stream(PREDICTIONS.dump, statements, SubmissionFold.databoard_sf_id, large, Marking())
+    key = SubmissionFold.databoard_sf_id
+    if request.accept_mimetypes.best_match([JSON, NPZ]) == NPZ:
+        return stream_npz(schemas.npz_entries, statements, key, large, Marking())
+    return stream(PREDICTIONS.dump, statements, key, large, Marking())

@@ -1,5 +1,7 @@
 """Predictions through the API: what is delivered, and when it counts as delivered."""
 
+import io
+import json
 import socket
 import struct
 import threading
@@ -16,6 +18,7 @@ from requests.auth import _basic_auth_str
 from werkzeug.serving import make_server
 
 from models import State, SubmissionFold, db
+from post_api import decode_predictions
 from servers import PASSWORD, USERNAME
 
 LIST = "/runapp/testpredictions/list/"
@@ -47,6 +50,56 @@ def test_predictions_carry_all_attributes_but_five(client: FlaskClient, app: Fla
     whole = client.get("/runapp/submissionfold/11/").json
     assert fold == {name: value for name, value in whole.items() if name not in UNSAID}
     assert fold["test_predictions"] == fold["full_train_predictions"] == "eAFjYACBC/ZgiuGFPQAMdgI3"
+
+
+NPZ = {"Accept": "application/x-npz"}
+
+
+def archive(answer: Any) -> dict[str, np.ndarray]:
+    assert (answer.status_code, answer.content_type) == (200, "application/x-npz")
+    with np.load(io.BytesIO(answer.data), allow_pickle=False) as opened:
+        return dict(opened)
+
+
+def test_predictions_say_their_shape_and_their_classes(client: FlaskClient, app: Flask) -> None:
+    set_split(app, classes=["a", "b"])
+    finish(app, 11, predictions=np.array([[0.25, 0.75], [0.5, 0.5]]))
+    finish(app, 12, predictions=np.array([3.0, 4.0]))
+    table, flat, waiting = client.post(LIST, json={"list_submission_fold": [11, 12, 13]}).json
+    assert (table["predictions_shape"]["test_predictions"], table["classes"]) == ([2, 2], ["a", "b"])
+    assert (flat["predictions_shape"]["full_train_predictions"], flat["classes"]) == ([2], None)
+    assert (waiting["predictions_shape"], waiting["classes"]) == (None, None)
+    shape = table["predictions_shape"]["test_predictions"]
+    assert decode_predictions(table["test_predictions"], shape=shape).tolist() == [[0.25, 0.75], [0.5, 0.5]]
+
+
+def test_several_targets_have_classes_each(client: FlaskClient, app: Flask) -> None:
+    set_split(app, classes=[["a", "b"], [False, True]])
+    finish(app, 11, predictions=np.zeros((2, 4)))
+    finish(app, 12, predictions=np.zeros((2, 2)))
+    columns, targets = client.post(LIST, json={"list_submission_fold": [11, 12]}).json
+    assert (columns["classes"], targets["classes"]) == ([["a", "b"], [False, True]], None)
+
+
+def test_an_archive_holds_the_same_as_the_json(database_url: str, client: FlaskClient, app: Flask) -> None:
+    set_split(app, classes=["a", "b"])
+    finish(app, 11, predictions=np.array([[0.25, 0.75]]))
+    finish(app, 12, state=State.ERROR)
+    wanted = {"list_submission_fold": [11, 12]}
+    arrays = archive(client.post(LIST, json=wanted, headers=NPZ))
+    assert sorted(arrays) == ["11/attributes", "11/full_train_predictions", "11/test_predictions", "12/attributes"]
+    np.testing.assert_array_equal(arrays["11/test_predictions"], [[0.25, 0.75]])
+    for fold in client.post(LIST, json=wanted).json:
+        beside = {name: value for name, value in fold.items() if not name.endswith("_predictions")}
+        assert json.loads(arrays[f"{fold['databoard_sf_id']}/attributes"].item()) == beside
+
+
+def test_an_archive_of_new_predictions_delivers_them(client: FlaskClient, app: Flask) -> None:
+    finish(app, 11, 13)
+    assert {name.split("/")[0] for name in archive(client.post(NEW, headers=NPZ))} == {"11", "13"}
+    assert still_new(client) == [12, 14]
+    assert archive(client.post(NEW, headers=NPZ)) == {}
+    assert client.post(NEW, headers={"Accept": "*/*"}).json == []
 
 
 def test_listed_folds_that_exist_are_answered(database_url: str, client: FlaskClient, app: Flask) -> None:
