@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ START_TIMEOUT = 60  # seconds
 
 def measure(quick: bool) -> Iterator[Figure]:
     yield from memory()
-    yield from start(1 if quick else 5)
+    yield from start(1 if quick else 3)
     yield from size()
 
 
@@ -65,6 +66,7 @@ def start(repeats: int) -> Iterator[Figure]:
     if not shutil.which("make"):
         yield Figure("make run to its first answer", "s", skipped="make is not installed")
         return
+    subprocess.run(["make", "--silent", ".venv/local", f"PYTHON={sys.executable}"], cwd=ROOT, check=True)
     seconds, imports = [], []
     with scratch_folder() as folder:
         peers.write_inputs(folder, data.forest(20))

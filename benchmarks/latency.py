@@ -11,7 +11,7 @@ from .scratch import scratch_folder
 from .service import Service, fold_body, service
 
 N_TREES = 20
-POLL_INTERVAL = 0.002  # seconds between two requests that ask for the fold
+POLL_INTERVAL = 0.005  # seconds between two requests that ask for the fold
 TIMEOUT = 60  # seconds
 
 
