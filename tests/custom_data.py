@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 DATA_SETS = Path(__file__).parent / "data_sets"
+STAR_TYPES = np.array(["cepheid", "eclipsing", "mira"])[np.arange(90) % 3]
+DIGIT_NAMES = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
 
 
 def files_of(name: str) -> dict[str, bytes]:
@@ -26,13 +29,18 @@ def digits() -> dict[str, bytes]:
     return {"digits.npz": archive.getvalue()}
 
 
+def digits_of_test_part() -> np.ndarray:
+    """Return the labels that the digits' own file holds out."""
+    labels = DIGIT_NAMES[load_digits().target[:400]]
+    return train_test_split(labels, test_size=0.25, random_state=1, stratify=labels)[1]
+
+
 def variable_stars() -> dict[str, bytes]:
     """Return 90 stars of three types: a table of numbers, and light curves of varying length in a second one."""
     rng = np.random.RandomState(2016)
-    types = np.array(["cepheid", "eclipsing", "mira"])[np.arange(90) % 3]
     period = np.choose(np.arange(90) % 3, [5.0, 1.0, 200.0]) * rng.uniform(0.5, 1.5, size=90)
     names = [f"star_{i}" for i in range(90)]
-    table = pd.DataFrame({"type": types, "magnitude": rng.normal(15, 1, 90), "period": period}, index=names)
+    table = pd.DataFrame({"type": STAR_TYPES, "magnitude": rng.normal(15, 1, 90), "period": period}, index=names)
     curves = []
     for i in range(90):
         times = np.sort(rng.uniform(0, 400, size=rng.randint(20, 60)))
