@@ -1,8 +1,10 @@
 """Fixtures: a configuration, an app, a client, and real servers. Nothing is faked."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -103,3 +105,33 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running web and worker; ask `servers.service` for one with settings of your own."""
     with servers.service(tmp_path_factory.mktemp("service")) as running:
         yield running
+
+
+@pytest.fixture
+def fast(config: Config) -> Config:
+    """The same settings, with a worker that notices in a second what takes half a minute by default."""
+    from workers import FAST
+
+    return replace(config, **FAST)
+
+
+@pytest.fixture
+def start(fast: Config, app: Flask, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Start a worker.py (workers.Running), with settings of its own; at the end none of its processes is left."""
+    from workers import SOON, Running
+
+    from models import db
+
+    started: list[Running] = []
+
+    def start(*queues: str, **settings: Any) -> Running:
+        started.append(Running(replace(fast, **settings), tmp_path / f"worker-{len(started)}.log", queues))
+        return started[-1]
+
+    with app.app_context():
+        yield start
+        db.session.rollback()
+    for running in started:
+        if running.process.poll() is None:
+            running.stop()
+        servers.wait_until(lambda running=running: not running.left(), SOON, f"all gone: {running.left()}")

@@ -1,15 +1,10 @@
 """worker.py as it runs: real processes, killed and stopped at every point. On both databases."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -18,6 +13,7 @@ import pytest
 import redis
 import rows
 from flask import Flask
+from workers import FAST, SOON, Running, asleep, final, fresh, iris_fold, split
 
 import files
 import jobs
@@ -25,123 +21,10 @@ import schemas
 import worker
 from app import create_app
 from config import Config
-from models import Cause, Content, RawData, State, SubmissionFold, db
+from models import Cause, Content, State, db
 from runner import Zygote
 from runner.sandbox import LAYERS
 from servers import wait_until
-
-ROOT = Path(__file__).parent.parent
-SOON = 30  # seconds: a deadline, not a wait
-FAST = {
-    "WORKER_CONCURRENCY": 1,
-    "HEARTBEAT_INTERVAL": 0.2,
-    "DEAD_AFTER": 1.5,
-    "RECONCILE_INTERVAL": 0.3,
-    "GRACE_PERIOD": 1.0,
-    "TIME_LIMIT": 20.0,
-}
-
-
-class Running:
-    """A worker.py under test."""
-
-    def __init__(self, config: Config, log: Path, queues: tuple[str, ...] = ()) -> None:
-        self.config = config
-        self._log = log
-        environment = {f.name: str(getattr(config, f.name)) for f in fields(Config)}
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "worker.py", *queues],
-                cwd=ROOT,
-                env={**os.environ, **environment},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        self.main = psutil.Process(self.process.pid)
-        self._known: set[psutil.Process] = {self.main}
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def logged(self, words: str, times: int = 1) -> None:
-        wait_until(lambda: self.log().count(words) >= times, SOON, f"{words!r} in {self.log()}")
-
-    def workers(self) -> list[psutil.Process]:
-        """The forked children: workers, and one reconciler."""
-        return [child for child in self.main.children() if child.cmdline()[:2] == self.main.cmdline()[:2]]
-
-    def zygote(self) -> psutil.Process:
-        return next(child for child in self.main.children() if "runner.zygote" in child.cmdline())
-
-    def remember(self) -> None:
-        self._known.update(self.main.children(recursive=True))
-
-    def left(self) -> list[psutil.Process]:
-        """What is still alive of all that was remembered."""
-        return [p for p in self._known if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-
-    def stop(self, signum: int = signal.SIGTERM) -> int:
-        self.remember()
-        self.process.send_signal(signum)
-        return self.process.wait(SOON)
-
-
-@pytest.fixture
-def fast(config: Config) -> Config:
-    return replace(config, **FAST)
-
-
-@pytest.fixture
-def start(fast: Config, app: Flask, tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Start a worker.py, with settings of its own; at the end none of its processes is left."""
-    started: list[Running] = []
-
-    def start(*queues: str, **settings: Any) -> Running:
-        started.append(Running(replace(fast, **settings), tmp_path / f"worker-{len(started)}.log", queues))
-        return started[-1]
-
-    with app.app_context():
-        yield start
-        db.session.rollback()
-    for running in started:
-        if running.process.poll() is None:
-            running.stop()
-        wait_until(lambda running=running: not running.left(), SOON, f"all gone: {running.left()}")
-
-
-def fresh(row: Any) -> Any:
-    """The row as it is now."""
-    db.session.rollback()
-    db.session.refresh(row)
-    db.session.rollback()
-    return row
-
-
-def final(row: SubmissionFold, timeout: float = SOON) -> SubmissionFold:
-    wait_until(lambda: fresh(row).state in (State.TESTED, State.ERROR), timeout, f"fold {row.databoard_sf_id} ends")
-    return row
-
-
-def split(data: RawData) -> RawData:
-    """Enqueue the split of a data set and wait for its end."""
-    jobs.enqueue(data)
-    wait_until(lambda: fresh(data).split_state in (State.DONE, State.ERROR), SOON, "the split ends")
-    return data
-
-
-def iris_fold(kind: str = "sleeps", **columns: Any) -> SubmissionFold:
-    """Post iris, split by a worker that is there, and a fold of such a submission; enqueue it."""
-    data = split(rows.raw_data())
-    fold = rows.fold(rows.submission(data, kind), **columns)
-    assert jobs.enqueue(fold)
-    return fold
-
-
-def asleep(fold: SubmissionFold) -> SubmissionFold:
-    """Wait until the submission `sleeps` sleeps, as its log says while it runs."""
-    wait_until(lambda: "asleep" in (fresh(fold).log_messages or ""), SOON, "the submission sleeps")
-    return fold
-
 
 # ---- what becomes of folds and splits: one worker on an embedded database and queue serves these tests
 
