@@ -9,33 +9,37 @@ import math
 import mmap
 import os
 import select
-import shutil
 import signal
 import socket
-import stat
 import sys
 import sysconfig
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from . import child, sandbox, tree, wire
+from .folders import MOST_FILES, folder_size, make_folders, wipe
 from .log import Log
 from .posted import DATA_FUNCTIONS, ORGANISER
 from .task import End, Limits, Usage
 
 WATCH_INTERVAL = 0.05  # seconds between two looks at memory
-DISK_INTERVAL = 1.0  # seconds between two looks at the files
+DISK_INTERVAL = 0.25  # seconds between two looks at the files
 LOG_INTERVAL = 1.0  # seconds between two copies of the growing log
 PIPE_SIZE = 65536  # bytes read at once from the log
 MARK_LENGTH = 65536  # bytes; a longer mark is none of ours
-MOST_FILES = 20_000  # of one task
+NICENESS = 5  # by which a task comes after its supervisor, or many busy processes would keep it from the limits
+EXACT_SHARE = 0.1  # of the time that may go into exact looks at memory
+MOST_MARKS = 64  # at once; the child waits for an answer after each
+MOST_NUMBERS = 64  # in a fact
+SENTENCE_LENGTH = 1000  # characters that the child may add to the last sentence
 MOST_SLOTS = 512  # of one zygote
+WORKER_GONE = 2  # exit status of a supervisor
 PHASES = {  # of each kind of task, without and with a Python file of the data set's own
     ("fold", False): ("load", "import", "train", "validation", "test"),
     ("fold", True): ("load", "specific", "import", "train", "validation", "test"),
@@ -78,37 +82,62 @@ def shared_floats(count: int, value: float) -> memoryview:
 
 
 def main(control: socket.socket, number: int, settings: Settings) -> NoReturn:
-    """Be a slot: in a process just forked from the zygote, until its worker is gone."""
+    """Be a slot: in a process just forked from the zygote, until its worker is gone.
+
+    Each task is supervised by a process of its own, forked before the task comes. So nothing of an earlier task, its
+    files or what it printed, lies in the memory that a fold inherits.
+    """
     status = 1
     try:
         tree.become_subreaper()
-        serve(control, number, settings)
-        status = 0
+        status = serve(control, number, settings)
     finally:
-        if status:
+        if sys.exc_info()[1]:
             traceback.print_exc()
-        os._exit(status)  # the zygote's stack, below us, is not ours to unwind
+        os._exit(0 if status == WORKER_GONE else 1)  # the zygote's stack, below us, is not ours to unwind
 
 
-def serve(control: socket.socket, number: int, settings: Settings) -> None:
-    """Run tasks until the worker at the other end of `control` is gone."""
-    home = settings.scratch / f"slot-{number}"
-    uid = settings.uid(number)
-    prepared = sandbox.prepare(uid=uid, protected=[os.getpid(), os.getppid()])
+def serve(control: socket.socket, number: int, settings: Settings) -> int:
+    """Have one task after another supervised; return the first exit status of a supervisor that is not 0."""
+    home, uid = settings.scratch / f"slot-{number}", settings.uid(number)
+    prepared = sandbox.prepare(uid=uid)
+    ours = [os.getpid(), os.getppid()]
     wipe(home)  # of a slot that was killed
-    with suppress(EOFError, ConnectionError):
-        while True:
-            message, files = wire.receive(control)
-            if "stop" in message:  # it crossed the end of its task
-                continue
+    status = 0
+    while not status:
+        pid = os.fork()
+        if pid == 0:
+            supervise(control, ours, home, number, prepared, settings)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    tree.end_all(os.getpid())
+    settings.starts[number] = math.inf
+    wipe(home)
+    return status
+
+
+def supervise(
+    control: socket.socket, ours: list[int], home: Path, number: int, prepared: sandbox.Prepared, settings: Settings
+) -> NoReturn:
+    """Be a supervisor: run the next task from the worker and end."""
+    status = 1
+    try:
+        sandbox.die_with(ours[0])
+        with suppress(PermissionError):  # as root; else the task alone steps back
+            os.nice(-NICENESS)
+        tree.become_subreaper()
+        protected = sandbox.protecting(prepared, [os.getpid(), *ours])
+        message, files = wire.receive(control)
+        if "stop" not in message:  # else it crossed the end of its task
             settings.starts[number] = time.time()
-            try:
-                Task(message, files, control, home, uid, prepared, settings).run()
-            finally:
-                settings.starts[number] = math.inf
-                for fd in files:
-                    os.close(fd)
-                wipe(home)
+            Task(message, files, control, home, settings.uid(number), protected, settings).run()
+            settings.starts[number] = math.inf
+        status = 0
+    except (EOFError, ConnectionError):
+        status = WORKER_GONE
+    finally:
+        if status == 1:
+            traceback.print_exc()
+        os._exit(status)
 
 
 class Task:
@@ -151,6 +180,7 @@ class Task:
         self._facts: dict[str, Any] = {}  # what the marks say of the result
         self._claim: End | None = None  # the child's own account of its end
         self._allowance = math.inf  # bytes, known when the child has started
+        self._next_exact = 0.0
 
     def _take_files(self, names: Sequence[str]) -> dict[str, int]:
         """Return the next files by these names; what stays in `_files` is the child's input."""
@@ -194,6 +224,8 @@ class Task:
         self._cpu_start = self._cpu_since = tree.cpu_time(os.getpid())
         self._slot = os.getpid()
         self._mapped = sum(os.fstat(fd).st_size for fd in self._files)
+        handed = [*self._files, *(file.fileno() for file in (self._result, *self._outputs))]
+        self._known = {tree.identity(os.fstat(fd)) for fd in handed}  # files without a path that are ours
         self._disk = self._limits.disk + (self._mapped if self._kind == "split" else 0)  # posted files are copied
         self._pid = os.fork()
         if self._pid == 0:
@@ -290,9 +322,12 @@ class Task:
                 if tree.cpu_time(self._slot) - self._cpu_start > self._limits.cpu_time:
                     return self._end("cpu_limit", self._limits.cpu_time)
             if now >= next_disk:
-                next_disk = now + DISK_INTERVAL
-                if folder_size(self._home, self._disk) > self._disk:
+                size, files = folder_size(self._home, self._disk)
+                next_disk = now + max(DISK_INTERVAL, 3 * (time.monotonic() - now))
+                if size + tree.removed_files(self._slot, self._known) > self._disk:
                     return self._end("disk_limit", self._limits.disk)
+                if files > MOST_FILES:
+                    return self._end("file_limit", MOST_FILES)
             self._send_log(now)
 
     def _exit_status(self, events: dict[int, int]) -> int | None:
@@ -303,6 +338,7 @@ class Task:
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def _end(self, kind: str, detail: Any = None) -> End:
+        tree.stop_all(os.getpid())  # first: measuring takes long where many processes are busy
         phase, usage = self._phase, self._close_phase()
         if len(self._done) < len(self._phases):
             self._done[phase] = usage
@@ -323,14 +359,21 @@ class Task:
         return usage
 
     def _sample_memory(self) -> int:
-        sample = tree.memory(self._pid, os.getpid())
+        sample, self._most = tree.memory(self._pid, os.getpid())
         self._memory = max(self._memory, sample)
         return sample
 
     def _too_much_memory(self) -> bool:
-        if self._sample_memory() <= self._allowance:
+        sample = self._sample_memory()
+        if sample <= self._allowance and self._most > self._allowance:
+            sample += tree.shared_memory(self._pid, os.getpid())
+        if sample <= self._allowance:
+            return False
+        began = time.monotonic()
+        if began < self._next_exact:
             return False
         exact = tree.proportional_memory(os.getpid())
+        self._next_exact = began + (time.monotonic() - began) / EXACT_SHARE
         return exact is None or exact > self._allowance
 
     # Reading what the child writes, telling the worker
@@ -347,24 +390,23 @@ class Task:
 
     def _read_marks(self, marks: socket.socket) -> bool:
         """Read what is there; return whether more may come."""
-        with suppress(BlockingIOError):
-            while data := marks.recv(MARK_LENGTH):
-                *lines, self._marks = (self._marks + data).split(b"\n")
-                for line in lines:
-                    with suppress(ValueError, TypeError, KeyError):  # garbage
-                        self._take_mark(json.loads(line))
-                    with suppress(BlockingIOError, ConnectionError):
-                        marks.send(b"\0")
-                if len(self._marks) > MARK_LENGTH:
-                    return False
-            return False
-        return True
+        try:
+            data = marks.recv(MARK_LENGTH)  # once: whoever never stops writing must not keep us from the limits
+        except BlockingIOError:
+            return True
+        *lines, self._marks = (self._marks + data).split(b"\n")
+        for line in lines[:MOST_MARKS]:
+            with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):  # garbage
+                self._take_mark(json.loads(line))
+            with suppress(BlockingIOError, ConnectionError):
+                marks.send(b"\0")
+        return bool(data) and len(self._marks) <= MARK_LENGTH
 
     def _take_mark(self, mark: dict[str, Any]) -> None:
         if self._claim:
             return
         if failed := mark.get("failed"):
-            self._take_claim(failed, self._log.shortened(str(mark["detail"])))
+            self._take_claim(failed, self._log.shortened(one_line(str(mark["detail"]))))
         elif mark["mark"] == "started" and not self._layers:
             self._layers = [str(layer) for layer in mark["layers"]]
             self._close_phase()
@@ -372,7 +414,7 @@ class Task:
         elif mark["mark"] == "done" and len(self._done) == len(self._phases):
             self._claim = self._end("done")
         elif mark["mark"] == self._phase and len(self._done) < len(self._phases):
-            self._facts[self._phase] = {key: value for key, value in mark.items() if key != "mark"}
+            self._facts[self._phase] = {key: value for key, value in mark.items() if is_fact(value)}
             phase, self._done[phase] = self._phase, self._close_phase()
             if phase in STATES:
                 self._tell({"progress": {"state": STATES[phase], "usages": _plain(self._done)}})
@@ -404,6 +446,19 @@ class Task:
             self._outbox = self._outbox[self._control.send(self._outbox, socket.MSG_DONTWAIT) :]
 
 
+def is_fact(value: Any) -> bool:
+    """Return whether a mark's value is a number or a few of them, as the result's shape is."""
+    if isinstance(value, list):
+        return len(value) <= MOST_NUMBERS and all(type(n) is int and abs(n) < 2**63 for n in value)
+    return isinstance(value, int) and abs(value) < 2**63
+
+
+def one_line(text: str) -> str:
+    """Return the first line of a text from outside, bounded, as any database takes it: no NUL, no lone surrogate."""
+    [line, *_] = text[:SENTENCE_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines() or [""]
+    return line.encode(errors="replace").decode()
+
+
 def _plain(usages: dict[str, Usage]) -> dict[str, dict[str, float]]:
     return {phase: asdict(usage) for phase, usage in usages.items()}
 
@@ -419,6 +474,7 @@ def open_process(pid: int) -> list[int]:
 def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -> None:
     """Leave the slot's session, signals, descriptors, environment and Python state behind."""
     os.setsid()
+    os.nice(NICENESS)
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(sig, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -438,53 +494,6 @@ def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
     sys.argv = [""]
     sys.modules["__main__"] = type(sys)("__main__")  # else loky's workers would import the zygote as their main module
-
-
-def make_folders(home: Path, packages: Mapping[str, Mapping[str, int]], uid: int | None) -> None:
-    """Make a task's own folder, with copies of each package's files (open, by name), and give it to its user."""
-    made = [home, home / "tmp", *(home / package for package in packages)]
-    for path in made:
-        path.mkdir(mode=0o700)
-    for package, files in packages.items():
-        for name, fd in files.items():
-            made.append(home / package / name)
-            with open(fd, "rb", closefd=False) as source, made[-1].open("xb") as copy:
-                shutil.copyfileobj(source, copy)
-    if uid is not None:
-        for path in made:
-            os.chown(path, uid, uid)
-
-
-def folder_size(folder: Path, enough: int) -> int:
-    """Return the bytes below `folder`, a block for each file; stop counting past `enough` or too many files."""
-    total = files = 0
-    todo = [str(folder)]
-    while todo and total <= enough:
-        with suppress(OSError), os.scandir(todo.pop()) as entries:
-            for entry in entries:
-                files += 1
-                if files > MOST_FILES:
-                    return enough + 1
-                with suppress(OSError):
-                    status = entry.stat(follow_symlinks=False)
-                    total += max(status.st_blocks * 512, 512)
-                    if stat.S_ISDIR(status.st_mode):
-                        todo.append(entry.path)
-    return total
-
-
-def wipe(folder: Path) -> None:
-    """Remove a folder and all below it, whatever the modes of the folders in it."""
-
-    def allow(function: Callable[..., Any], path: str, _error: Any) -> None:
-        with suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700)
-            function(path)
-
-    if folder.exists():
-        shutil.rmtree(folder, onerror=allow)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _shortened(folders: Iterable[Path]) -> dict[str, str]:

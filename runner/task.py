@@ -96,8 +96,8 @@ class End:
 
     `kind` is one of: done, exception, outside (an exception without a line of the submission), memory, bad_predictions,
     output (the child said so), exit (no result; `detail` is the exit status, negative for a signal), timeout,
-    memory_limit, cpu_limit, log_limit, disk_limit (killed by the slot; `detail` is the limit's value), stopped (the
-    worker asked; `detail` is its reason).
+    memory_limit, cpu_limit, log_limit, disk_limit, file_limit (killed by the slot; `detail` is the limit's value),
+    stopped (the worker asked; `detail` is its reason).
     """
 
     kind: str
@@ -207,6 +207,8 @@ def conclude(end: End) -> tuple[str | None, str]:
             return ("output", f"Killed after {_mb(end.detail)} of output, the limit, while {doing}.")
         case "disk_limit":
             return ("output", f"Killed at {_mb(end.detail)} of files, the limit, while {doing}.")
+        case "file_limit":
+            return ("output", f"Killed at {end.detail} files, the limit, while {doing}.")
         case "output":
             return ("output", f"The predictions do not fit into {_mb(end.detail)}, the limit, while {doing}.")
         case "bad_predictions":

@@ -7,6 +7,7 @@ fork, setsid or otherwise, becomes a child of the slot. So the tree below the sl
 import os
 import resource
 import signal
+import stat
 import time
 from collections.abc import Container, Iterator
 from contextlib import suppress
@@ -54,19 +55,22 @@ def end_all(root: int, spare: Container[int] = ()) -> None:
 
     Everything is stopped first, until nothing new appears: killing without stopping never catches up with a fork bomb.
     """
-    while True:
-        seen: dict[int, None] = {}  # in order: parents before children
-        while new := [pid for pid in descendants(root, spare) if pid not in seen]:
-            for pid in new:
-                _signal(pid, signal.SIGSTOP)
-            seen.update(dict.fromkeys(new))
-        if not seen:
-            return
-        for pid in seen:
+    while stopped := stop_all(root, spare):
+        for pid in stopped:
             _signal(pid, signal.SIGKILL)
-        for pid in seen:
+        for pid in stopped:
             with suppress(ChildProcessError):  # not reaped by us: it was not adopted, where there is no subreaper
                 os.waitpid(pid, 0)
+
+
+def stop_all(root: int, spare: Container[int] = ()) -> list[int]:
+    """Stop everything below `root` but `spare` and what is below it; return the process ids, parents first."""
+    seen: dict[int, None] = {}  # in order
+    while new := [pid for pid in descendants(root, spare) if pid not in seen]:
+        for pid in new:
+            _signal(pid, signal.SIGSTOP)
+        seen.update(dict.fromkeys(new))
+    return list(seen)
 
 
 def _signal(pid: int, sig: signal.Signals) -> None:
@@ -94,18 +98,55 @@ def _cpu_time(pid: int) -> float:
         return 0.0
 
 
-def memory(first: int, root: int) -> int:
-    """Return the resident bytes of the task: all of its first process, what the others do not share."""
-    total = 0
+def memory(first: int, root: int) -> tuple[int, int]:
+    """Return the resident bytes of the task: all of its first process, what the others do not share; and all of all."""
+    total = most = 0
     for pid in descendants(root):
         with suppress(OSError, psutil.Error):
             if not LINUX:
-                total += psutil.Process(pid).memory_info().rss
-                continue
-            with open(f"/proc/{pid}/statm") as file:
-                _size, resident, shared, *_ = map(int, file.read().split())
-            total += (resident if pid == first else resident - shared) * PAGE
-    return total
+                resident, shared = psutil.Process(pid).memory_info().rss, 0
+            else:
+                resident, shared = _resident(f"/proc/{pid}")
+                if not resident:  # its first thread has ended, others go on
+                    resident, shared = max(_resident(f"/proc/{pid}/task/{thread}") for thread in _threads(pid))
+            total += resident if pid == first else resident - shared
+            most += resident
+    return total, most
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+
+
+def _resident(folder: str) -> tuple[int, int]:
+    with open(f"{folder}/statm") as file:  # proc_pid_statm(5)
+        _size, resident, shared, *_ = map(int, file.read().split())
+    return resident * PAGE, shared * PAGE
+
+
+def shared_memory(first: int, root: int) -> int:
+    """Return the resident bytes of memory that the task's processes but the first may share, counted for each."""
+    return sum(_status(pid, "RssShmem:") for pid in descendants(root) if pid != first)
+
+
+def removed_files(root: int, known: Container[tuple[int, int]]) -> int:
+    """Return the bytes of files that the task holds open without a path, where we may look, but the `known` ones."""
+    sizes = {}
+    for pid in descendants(root):
+        with suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(OSError):
+                    status = os.stat(f"/proc/{pid}/fd/{fd}")
+                    if not status.st_nlink and stat.S_ISREG(status.st_mode) and identity(status) not in known:
+                        sizes[identity(status)] = status.st_blocks * 512
+    return sum(sizes.values())
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def proportional_memory(root: int) -> int | None:
@@ -116,7 +157,8 @@ def proportional_memory(root: int) -> int | None:
             with open(f"/proc/{pid}/smaps_rollup") as file:
                 total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
         except (FileNotFoundError, ProcessLookupError):
-            continue
+            if len(_threads(pid)) > 1:  # its first thread has ended, others go on
+                return None
         except OSError:
             return None
     return total

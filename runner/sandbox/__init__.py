@@ -13,19 +13,19 @@ import sys
 import sysconfig
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from . import landlock, namespaces, process, seccomp
 from .leftovers import sweep_shared_memory, sweep_user
 from .namespaces import open_ways
-from .process import ProcessLimits, protect
+from .process import ProcessLimits, die_with, protect
 from .system import PR_SET_DUMPABLE, prctl
 
 __all__ = [
-    "LAYERS", "LEVELS", "Policy", "Prepared", "ProcessLimits", "level", "open_ways", "prepare", "protect",
-    "readable_paths", "restrict", "sweep_shared_memory", "sweep_user",
+    "LAYERS", "LEVELS", "Policy", "Prepared", "ProcessLimits", "die_with", "level", "open_ways", "prepare", "protect",
+    "protecting", "readable_paths", "restrict", "sweep_shared_memory", "sweep_user",
 ]  # fmt: skip
 
 LAYERS = {
@@ -113,6 +113,11 @@ def prepare(read: Iterable[Path] | None = None, *, uid: int | None = None, prote
         namespaces=namespaces.allowed(),
         uid=uid is not None and process.user_reaches(uid, modules()),
     )
+
+
+def protecting(prepared: Prepared, processes: Iterable[int]) -> Prepared:
+    """Return the same with a filter that keeps signals from these processes, where there is one; forks nothing."""
+    return replace(prepared, filter=prepared.filter and seccomp.program(processes))
 
 
 def modules() -> list[str]:

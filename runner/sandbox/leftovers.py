@@ -10,9 +10,9 @@ fold's last process, and the second kept it from the other folders. Else:
 """
 
 import os
-import shutil
 from pathlib import Path
 
+from ..folders import wipe
 from .namespaces import SHARED_MEMORY
 
 SHARED_FOLDERS = (SHARED_MEMORY, Path("/tmp"), Path("/var/tmp"))
@@ -49,7 +49,7 @@ def remove(path: Path) -> bool:
     """Remove a file, or a folder with all in it; return whether it is gone."""
     try:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+            wipe(path)
         else:
             path.unlink()
     except OSError:

@@ -131,10 +131,6 @@ PRETENDED: Numbers = {  # on files of the same owner these reach beyond Landlock
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
     "fchmodat2": (452, 452),
-    "utime": (132, None),
-    "utimes": (235, None),
-    "futimesat": (261, None),
-    "utimensat": (280, 88),
 }
 FIRST_UNKNOWN = 457  # newer calls than those considered here; x32 calls (from 0x40000000 on) too
 

@@ -1,0 +1,100 @@
+"""A task's own folder: made before it, measured while it runs, gone after it, whatever the task made of it."""
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+MOST_FILES = 20_000  # of one task
+LONGEST_PATH = 2000  # characters; to look far below takes long, and where a path ends (PATH_MAX), nothing is seen
+BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+def make_folders(home: Path, packages: Mapping[str, Mapping[str, int]], uid: int | None) -> None:
+    """Make a task's own folder, with copies of each package's files (open, by name), and give it to its user."""
+    made = [home, home / "tmp", *(home / package for package in packages)]
+    for path in made:
+        path.mkdir(mode=0o700)
+    for package, files in packages.items():
+        for name, fd in files.items():
+            made.append(home / package / name)
+            with open(fd, "rb", closefd=False) as source, made[-1].open("xb") as copy:
+                shutil.copyfileobj(source, copy)
+    if uid is not None:
+        for path in made:
+            os.chown(path, uid, uid)
+
+
+def folder_size(folder: Path, enough: int) -> tuple[int, int]:
+    """Return the bytes and the number of the files below `folder`; count no further than past `enough` or `MOST_FILES`.
+
+    What cannot be listed (a path that is too long, a folder closed by its mode) counts as too many files.
+    """
+    size = files = 0
+    todo = [str(folder)]
+    while todo and size <= enough and files <= MOST_FILES:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    files += 1
+                    if files > MOST_FILES or len(entry.path) > LONGEST_PATH:
+                        files = MOST_FILES + 1
+                        break
+                    status = entry.stat(follow_symlinks=False)
+                    size += max(status.st_blocks * 512, 512)
+                    if stat.S_ISDIR(status.st_mode):
+                        todo.append(entry.path)
+        except (FileNotFoundError, NotADirectoryError):  # gone meanwhile
+            continue
+        except OSError:
+            files = MOST_FILES + 1
+    return size, files
+
+
+def wipe(folder: Path) -> None:
+    """Remove a folder and all below it, however deep, whatever the modes of the folders in it.
+
+    Call it when nothing runs any more that could change it. A folder found below is moved to the top and removed there:
+    no path grows long, and nothing is called as deep as the folders go.
+    """
+    with suppress(OSError):
+        os.chmod(folder, 0o700)
+        top = os.open(folder, BELOW)
+        try:
+            todo = os.listdir(top)
+            while todo:
+                with suppress(OSError):
+                    todo += _remove(todo.pop(), top)
+        finally:
+            os.close(top)
+        os.rmdir(folder)
+
+
+def _remove(name: str, top: int) -> list[str]:
+    """Remove an entry of the folder open as `top`; return the names that the folders in it have now, beside it."""
+    if _unlinked(name, top):
+        return []
+    moved = []
+    os.chmod(name, 0o700, dir_fd=top)
+    folder = os.open(name, BELOW, dir_fd=top)
+    try:
+        for inner in os.listdir(folder):
+            if not _unlinked(inner, folder):
+                os.chmod(inner, 0o700, dir_fd=folder)  # else it may not change its parent
+                moved.append(secrets.token_hex(16))
+                os.rename(inner, moved[-1], src_dir_fd=folder, dst_dir_fd=top)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=top)
+    return moved
+
+
+def _unlinked(name: str, folder: int) -> bool:
+    """Remove what is no folder; return whether it was none."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        return False
+    os.unlink(name, dir_fd=folder)
+    return True
