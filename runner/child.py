@@ -243,7 +243,7 @@ def split_by_specific(job: dict[str, Any], home: Path, inputs: list[int], output
 def _works(specific: ModuleType, names: list[str], X_train: Any, y: np.ndarray, X_test: Any, home: Path) -> bool:
     try:
         organiser.try_out(specific, names, X_train, y, X_test)
-    except Exception as error:  # whatever the file raises: the split is good all the same
+    except BaseException as error:  # whatever the file raises, SystemExit included: the split is good all the same
         print_traceback(error, home)
         sys.stderr.write(TRIAL_FAILED)
         return False

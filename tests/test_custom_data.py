@@ -325,6 +325,85 @@ def test_a_submission_s_fault_stays_its_own_under_the_organisers_functions(
     assert (outcome.log_messages.splitlines() or [None])[-1] == sentence
 
 
+KINDS = {  # what the file returns; its type for `fit`, where rows were taken, and for `predict_proba`
+    "array": ("np.eye(20)", "ndarray", "ndarray"),
+    "images": ("np.ones((20, 4, 4), dtype='uint8')", "ndarray", "ndarray"),
+    "sparse": ("scipy.sparse.coo_matrix(np.eye(20))", "csr_matrix", "coo_matrix"),
+    "frame": ("pd.DataFrame(np.eye(20), index=list('abcdefghijklmnopqrst'))", "DataFrame", "DataFrame"),
+    "series": ("pd.Series(list('abcdefghijklmnopqrst'), index=range(20, 0, -1))", "Series", "Series"),
+    "list": ("[{'a': i} for i in range(20)]", "list", "list"),
+    "tuple": ("tuple(str(i) for i in range(20))", "list", "tuple"),
+    "own": ("Rows(range(20))", "list", "Rows"),
+}
+OWN_CLASS = """
+import pandas as pd
+import scipy.sparse
+
+class Rows:
+    def __init__(self, rows):
+        self.rows = list(rows)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.rows[i]
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "own_functions",
+    ["", TRAINS.replace("X[train_is]", "X").replace("X[test_is]", "X")],
+    ids=["elements", "own functions"],
+)
+def test_features_of_any_kind_reach_the_submission_as_they_are(
+    slot: Slot, tmp_path: Path, kind: str, own_functions: str
+) -> None:
+    made, fitted, predicted = KINDS[kind]
+    source = SPECIFIC.replace("np.arange(40.0).reshape(20, 2)", made).replace("np.arange(10.0).reshape(5, 2)", made)
+    files = {"specific.py": (OWN_CLASS + source + own_functions).encode()}
+    data = Data(slot, tmp_path, files, "classifier")
+    assert not data.split.specific_failed
+    outcome = data.fold(SUBMISSIONS / "tells_what_it_gets", [3, 5, 4, 4])
+    assert (outcome.state, outcome.log_messages) == (
+        "TESTED",
+        f"fit {fitted} 4\n" + 2 * f"predict_proba {predicted} 20\n",
+    )
+
+
+def test_files_may_be_larger_than_what_a_fold_may_write(slot: Slot, tmp_path: Path) -> None:
+    files = {"specific.py": SPECIFIC.encode(), "large.bin": bytes(30_000_000)}
+    assert (
+        split(slot, tmp_path, files, ["classifier"], with_limits(disk=1_000_000, predictions=1_000_000)).cause is None
+    )
+
+
+FORGED = """
+import json, os, stat
+
+def prepare_data(raw_data_path):
+    claims = [{"mark": name} for name in ("prepare_data", "get_train_data", "get_test_data")]
+    claims += [{"mark": "split", "n_train": 7, "n_test": [3]}, {"mark": "trial"}, {"mark": "done"}]
+    for fd in range(3, 64):
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                for claim in claims:
+                    os.write(fd, json.dumps(claim).encode() + b"\\n")
+                    os.read(fd, 1)
+        except OSError:
+            pass
+
+get_train_data = get_test_data = prepare_data
+"""
+
+
+def test_what_the_organisers_file_forges_is_a_data_error(slot: Slot, tmp_path: Path) -> None:
+    outcome = split(slot, tmp_path, {"specific.py": FORGED.encode()}, ["classifier"])
+    assert outcome.cause == "data_error"
+    assert outcome.log_messages.startswith("The split cannot be used: ")
+
+
 BROKEN = TRAINS.replace("X[train_is], y[train_is]", "X[train_is], y[train_is].no_such_method()")
 
 
