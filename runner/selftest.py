@@ -26,7 +26,7 @@ from .attacks import ATTACKS, SECRET, SURVIVAL, Address, Attack, Target, attacks
 from .sandbox import LAYERS, Policy, Prepared, ProcessLimits
 from .sandbox.system import PR_SET_CHILD_SUBREAPER, checked, libc, prctl
 
-TIMEOUT = 10  # seconds
+TIMEOUT = 60  # seconds: machines are busy
 UID = 61998  # of the attacker, where none is given; its neighbour has the next
 IPC_CREAT, IPC_RMID = 0o1000, 0
 ESSENTIAL = {"credentials", "memory", "files"}  # the kinds without which a level is "none"

@@ -7,6 +7,7 @@ leaves no process and no file of a task behind. It goes when its worker does.
 import json
 import math
 import mmap
+import multiprocessing
 import os
 import select
 import signal
@@ -59,6 +60,7 @@ class Settings:
     layers : the restrictions to apply; fewer emulate a platform that lacks some.
     began : when the zygote did, by time.time().
     starts : when each slot's present task began, by time.time(), infinity for none; shared by all slots.
+    level : what the zygote's self-test found the restrictions to be worth; a fold is never said to have had more.
     """
 
     scratch: Path
@@ -67,6 +69,7 @@ class Settings:
     layers: Sequence[str] = tuple(sandbox.LAYERS)
     began: float = field(default_factory=time.time)
     starts: memoryview = field(default_factory=lambda: shared_floats(MOST_SLOTS, math.inf))
+    level: str = "strong"
 
     def uid(self, number: int) -> int | None:
         """Return the user of a slot's tasks, None for our own."""
@@ -127,10 +130,10 @@ def supervise(
         tree.become_subreaper()
         protected = sandbox.protecting(prepared, [os.getpid(), *ours])
         message, files = wire.receive(control)
+        with suppress(AttributeError):  # where the system has no such thing
+            settings.starts.obj.madvise(mmap.MADV_DONTFORK)  # no fold may write to it: madvise(2)
         if "stop" not in message:  # else it crossed the end of its task
-            settings.starts[number] = time.time()
-            Task(message, files, control, home, settings.uid(number), protected, settings).run()
-            settings.starts[number] = math.inf
+            Task(message, files, control, home, number, protected, settings).run()
         status = 0
     except (EOFError, ConnectionError):
         status = WORKER_GONE
@@ -149,7 +152,7 @@ class Task:
         files: Sequence[int],
         control: socket.socket,
         home: Path,
-        uid: int | None,
+        number: int,
         prepared: sandbox.Prepared,
         settings: Settings,
     ) -> None:
@@ -160,7 +163,8 @@ class Task:
         if specific:
             self._packages[ORGANISER] = self._take_files(self._job["specific"] if self._kind == "fold" else [])
         self._control = control
-        self._uid = uid
+        self._number = number
+        self._uid = settings.uid(number)
         self._prepared = prepared
         self._settings = settings
         self._limits = Limits(**self._job["limits"])
@@ -193,15 +197,17 @@ class Task:
 
     def run(self) -> None:
         """Run the task to its end and tell the worker."""
+        self._settings.starts[self._number] = time.time()
         make_folders(self._home, self._packages, self._uid)
         end = self._supervise()
+        self._settings.starts[self._number] = math.inf
         self._clean()
         finished = {
             "end": asdict(end),
             "log": self._log.text(),
             "usages": {phase: asdict(usage) for phase, usage in self._done.items()},
             "facts": self._facts,
-            "isolation": sandbox.level(self._layers),
+            "isolation": min(self._settings.level, sandbox.level(self._layers), key=sandbox.LEVELS.index),
         }
         self._control.sendall(self._outbox)
         files = [self._result, *self._outputs]
@@ -493,6 +499,8 @@ def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
     sys.argv = [""]
+    if tree.LINUX:
+        multiprocessing.set_start_method("fork", force=True)  # Python 3.14's default would need sockets
     sys.modules["__main__"] = type(sys)("__main__")  # else loky's workers would import the zygote as their main module
 
 

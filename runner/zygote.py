@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from . import sandbox, selftest, slot, tree, wire
@@ -72,13 +73,12 @@ def main(control: socket.socket) -> None:
     shared = slot.Settings(Path(settings.pop("scratch")), **settings)
     if shared.first_uid is not None:
         sandbox.open_ways(sandbox.readable_paths(), [shared.scratch])
-    found = selftest.probe(
-        shared.scratch,
-        sandbox.prepare(uid=shared.first_uid),
-        uid=shared.first_uid,
-        secrets=secrets,
-        layers=shared.layers,
-    )
+    prepared = sandbox.prepare(uid=shared.first_uid)
+    try:
+        found = selftest.probe(shared.scratch, prepared, uid=shared.first_uid, secrets=secrets, layers=shared.layers)
+    finally:
+        tree.end_all(os.getpid())  # what a self-test that failed has left
+    shared = replace(shared, level=found.level)
     wire.send(control, {"ready": {"level": found.level, "missing": found.missing}})
     slots: dict[int, int] = {}  # numbers of the living ones, by process id
     while True:
