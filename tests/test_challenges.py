@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 
 import post_api
-from servers import Service
+from servers import Service, wait_until
 
 SUBMISSIONS = Path(__file__).parent / "submissions"
 WAIT = 240  # seconds
@@ -219,3 +219,47 @@ def score(fold: dict, challenge: Challenge) -> float:
     if challenge.classes:
         return accuracy_score(challenge.y_test(), np.array(challenge.classes)[predictions.argmax(axis=1)])
     return r2_score(challenge.y_test(), predictions)
+
+
+def test_a_fault_of_the_organisers_file_ends_the_split_and_says_where(service: Service, tmp_path: Path) -> None:
+    at = (service.base_url, *service.auth)
+    files = custom_data.files_of("air_passengers")
+    files["windows.py"] = files["windows.py"].replace(b"series[length:]", b"1 / 0")
+    for file, content in files.items():
+        (tmp_path / file).write_bytes(content)
+    paths = [str(tmp_path / file) for file in files]
+    data = ok(post_api.post_data(*at, "faulty", "passengers", "regressor", paths[0], paths[1:])).json()
+    ok(post_api.custom_post_split(*at, data["id"]))
+
+    def split() -> dict:
+        [row] = [row for row in ok(post_api.get_raw_data(*at)).json() if row["id"] == data["id"]]
+        return row
+
+    wait_until(lambda: split()["split_state"] != "TODO", WAIT, "the split has ended")
+    assert (split()["split_state"], split()["n_train"]) == ("ERROR", None)
+    assert split()["log_messages"] == (
+        "Traceback (most recent call last):\n"
+        '  File "specific.py", line 18, in get_train_data\n'
+        '    return windows_of(read(raw_data_path, "train.csv"))\n'
+        "           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n"
+        '  File "windows.py", line 13, in windows_of\n'
+        "    return X, 1 / 0\n"
+        "              ~~^~~\n"
+        "ZeroDivisionError: division by zero\n"
+        "Failed while running get_train_data: ZeroDivisionError: division by zero"
+    )
+    refused = post_api.post_submission_fold(*at, 9, 9, [0], [1], "L", data["id"], [SUBMISSIONS / "ridge/regressor.py"])
+    assert refused.status_code == 400
+    assert refused.json()["raw_data"][0].startswith(f"The split of raw data {data['id']} ended in ERROR ")
+
+
+def test_a_submission_without_an_element_is_refused_by_name(service: Service, tmp_path: Path) -> None:
+    at = (service.base_url, *service.auth)
+    (tmp_path / "linnerud.tsv").write_bytes(linnerud()["linnerud.tsv"])
+    elements = "imputing_transformer, estimator"
+    data = ok(post_api.post_data(*at, "no_element", "Weight", elements, str(tmp_path / "linnerud.tsv"))).json()
+    ok(post_api.post_split(*at, 0.2, data["id"]))
+    files = [SUBMISSIONS / "estimator_ridge/estimator.py"]
+    refused = post_api.post_submission_fold(*at, 8, 8, [0], [1], "L", data["id"], files)
+    fault = "imputing_transformer.py is missing; expected imputing_transformer.py, estimator.py for the workflow of"
+    assert (refused.status_code, refused.json()) == (400, {"files": [f"{fault} no_element."]})
