@@ -29,6 +29,7 @@ from .workflow import BadPredictions, Workflow, n_rows, take_rows
 
 PACKAGE = "submission"  # the modules of a submission are submission.classifier and so on
 SEED = 0  # of the random numbers of numpy and random, the same in each fold
+LINE_LENGTH = 10_000  # characters of a line of a traceback
 DETAIL_LENGTH = 500  # characters of a message that goes into the last sentence
 PIECE = 1_000_000  # bytes that are copied at once
 TRIAL_FAILED = (
@@ -106,7 +107,7 @@ def print_traceback(error: BaseException, home: Path) -> bool:
         part.stack = traceback.StackSummary.from_list([] if first is None else part.stack[first:])
         todo += [part.__cause__, part.__context__, *(part.exceptions or [])]
     for line in shown.format():
-        sys.stderr.write(line)
+        sys.stderr.write(line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]}...\n")
     return found
 
 
