@@ -1,9 +1,0 @@
-import numpy as np
-
-
-class Classifier:
-    def fit(self, X, y):
-        pass
-
-    def predict_proba(self, X):
-        return np.ma.masked_greater(np.full((len(X), 3), 0.5), 0.1)
