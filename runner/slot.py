@@ -378,7 +378,7 @@ class Task:
         began = time.monotonic()
         if began < self._next_exact:
             return False
-        exact = tree.proportional_memory(os.getpid())
+        exact = tree.proportional_memory(os.getpid(), self._start + self._limits.wall_time)
         self._next_exact = began + (time.monotonic() - began) / EXACT_SHARE
         return exact is None or exact > self._allowance
 

@@ -4,6 +4,7 @@ The slot is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): whatever a tas
 fork, setsid or otherwise, becomes a child of the slot. So the tree below the slot is the task.
 """
 
+import math
 import os
 import resource
 import signal
@@ -149,10 +150,15 @@ def identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def proportional_memory(root: int) -> int | None:
-    """Return the proportional set size of the task in bytes, or None where the kernel does not let us read it."""
+def proportional_memory(root: int, deadline: float = math.inf) -> int | None:
+    """Return the proportional set size of the task in bytes, or None where the kernel does not let us read it.
+
+    It takes long where many processes are busy: by time.monotonic(), it adds up no more after the `deadline`.
+    """
     total = 0
     for pid in descendants(root):
+        if time.monotonic() > deadline:
+            break
         try:
             with open(f"/proc/{pid}/smaps_rollup") as file:
                 total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
