@@ -27,7 +27,7 @@ TIMEOUT = 300  # seconds
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    shapes = [("20 ms", SHORT, 100 if quick else 400, 1 if quick else 2), ("1 s", LONG, 8 if quick else 40, 1)]
+    shapes = [("20 ms", SHORT, 60 if quick else 400, 1 if quick else 2), ("1 s", LONG, 8 if quick else 40, 1)]
     for name, n_trees, folds, repeats in shapes:
         with scratch_folder() as folder:
             peers.write_inputs(folder, data.forest(n_trees))
