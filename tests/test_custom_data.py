@@ -1,5 +1,6 @@
 """Data sets with a Python file of their own, through the runner: good ones, faulty ones, and what a fold may see."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from test_runner import LIMITS, SUBMISSIONS, run, with_limits
 from threadpoolctl import threadpool_limits
 
 from runner import FoldOutcome, FoldTask, Limits, Slot, SplitOutcome, SplitTask, Zygote
+from runner.posted import stored_names
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +285,23 @@ def test_a_traceback_begins_in_the_organisers_file(slot: Slot, tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize(
+    ("sources", "stored"),
+    [
+        ({"my data.py": SPECIFIC}, {"my data.py": "specific.py"}),
+        ({"a.py": "", "b.py": SPECIFIC, "c.csv": ""}, {"a.py": "a.py", "b.py": "specific.py", "c.csv": "c.csv"}),
+        ({"a.py": SPECIFIC, "specific.py": SPECIFIC}, {"a.py": "a.py", "specific.py": "specific.py"}),
+        ({"a.py": SPECIFIC, "specific.py": ""}, {"a.py": "specific.py", "specific.py": "a.py"}),
+        ({"a.py": "def get_data(", "b.py": "def get_train_data("}, {"a.py": "a.py", "b.py": "specific.py"}),
+        ({"a.csv": ""}, {"a.csv": "a.csv"}),
+    ],
+)
+def test_the_file_that_defines_the_functions_is_stored_as_specific(
+    sources: dict[str, str], stored: dict[str, str]
+) -> None:
+    assert stored_names({name: io.BytesIO(source.encode()) for name, source in sources.items()}) == stored
+
+
 def test_a_prepare_data_without_end_is_stopped(slot: Slot, tmp_path: Path) -> None:
     files = {"specific.py": SPECIFIC.replace("pass", "while True: pass").encode()}
     outcome = split(slot, tmp_path, files, ["classifier"], with_limits(wall_time=2))
@@ -460,7 +479,6 @@ def test_no_label_of_validation_or_test_rows_is_in_a_custom_fold(
     slot: Slot, tmp_path: Path, own_functions: str
 ) -> None:
     labels = (np.arange(500, dtype="<u8") + (0x43D1_7E57 << 32)).view("<f8")  # recognisable, a row number in each
-    (tmp_path / "labels.npy").touch()
     np.save(tmp_path / "labels.npy", labels)
     files = {"specific.py": (SECRET + own_functions).encode(), "labels.npy": (tmp_path / "labels.npy").read_bytes()}
     data = Data(slot, tmp_path, files, "regressor")

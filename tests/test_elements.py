@@ -123,6 +123,16 @@ def test_a_classifier_without_probabilities_fails_as_in_scikit_learn(slot: Slot,
     )
 
 
+@pytest.mark.parametrize(("kind", "shape"), [("classifier", (30, 3)), ("regressor", (30,))])
+def test_an_estimator_of_an_own_class_predicts_what_it_can(
+    slot: Slot, tmp_path: Path, kind: str, shape: tuple[int, ...]
+) -> None:
+    data = Data(slot, tmp_path, datasets.load_iris(as_frame=True).frame, "estimator", "target")
+    outcome = data.fold(f"estimator_of_an_own_class_{kind}", np.arange(100))
+    assert (outcome.state, outcome.log_messages) == ("TESTED", "")
+    assert outcome.test_predictions.shape == shape
+
+
 def test_an_estimator_whose_shape_is_wrong_hears_both_that_are_right(slot: Slot, tmp_path: Path) -> None:
     data = Data(slot, tmp_path, datasets.load_iris(as_frame=True).frame, "estimator", "target")
     outcome = data.fold("estimator_with_a_wrong_shape", np.arange(100))

@@ -1,6 +1,7 @@
 """`estimator.py`: a function `get_estimator()` that returns a scikit-learn estimator or pipeline; X is the DataFrame.
 
-A classifier predicts probabilities, by `predict_proba`; any other estimator predicts values, by `predict`.
+A classifier predicts probabilities, by `predict_proba`; any other estimator predicts values, by `predict`. Own classes
+often lack scikit-learn's tags: what has a `predict_proba` is a classifier, too.
 """
 
 from types import ModuleType
@@ -21,4 +22,5 @@ def fit(module: ModuleType, X: Any, y: Any) -> Any:
 def predict(fitted: Any, X: Any) -> Any:
     from sklearn.base import is_classifier
 
-    return fitted.predict_proba(X) if is_classifier(fitted) else fitted.predict(X)
+    tagged = hasattr(fitted, "__sklearn_tags__") and is_classifier(fitted)
+    return fitted.predict_proba(X) if tagged or hasattr(fitted, "predict_proba") else fitted.predict(X)
