@@ -26,6 +26,7 @@ GRACE = 5  # seconds from a limit to the told end, on a busy machine; the proces
 
 RESTRICTED = ("root", "ordinary", "dyno")  # where a fold restricts itself
 EVERYWHERE = (*RESTRICTED, "bare")
+BOTH_ENDS = ("root", "bare")  # for what no layer has a part in
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Row:
     log: str | None = None  # the whole log, where it is told
 
 
-def tested(submission: str, log: str | None = "", **options: Any) -> Row:
+def fine(submission: str, log: str | None = "", **options: Any) -> Row:
     return Row(submission, ((None, ""),), log=log, **options)
 
 
@@ -56,7 +57,11 @@ def timeout(submission: str, *others: str, wall_time: float = 1.0, **options: An
 
 
 def bad(submission: str, sentence: str) -> Row:
-    return ends(submission, "bad_predictions", sentence)
+    return ends(submission, "bad_predictions", sentence, levels=BOTH_ENDS)
+
+
+def harmless(submission: str) -> Row:
+    return fine(submission, levels=BOTH_ENDS)
 
 
 def kind(submission: str, what: str) -> Row:
@@ -89,10 +94,10 @@ ROWS = [
         "burns_cpu_time", "timeout", "Killed after 0.5 s of CPU time, the limit, while training.",
         limits={"cpu_time": 0.5},
     ),
-    tested("never_ends_its_thread"),
-    tested("leaves_daemons_behind", limits={"memory": 2_000_000_000}),  # an ordinary user cannot see what is shared
-    tested("looks_like_one_of_ours"),
-    tested("holds_the_log_open", log="said by a child\n"),
+    fine("never_ends_its_thread"),
+    fine("leaves_daemons_behind", limits={"memory": 2_000_000_000}),  # an ordinary user cannot see what is shared
+    fine("looks_like_one_of_ours"),
+    fine("holds_the_log_open", log=None),
     # memory
     ends("fills_memory", *OUT_OF_MEMORY, *MEMORY),
     ends("fills_memory_by_private_maps", *OUT_OF_MEMORY, *MEMORY),
@@ -108,7 +113,7 @@ ROWS = [
         "fills_memory_by_memfd", "train_error", "Failed while training: OSError: [Errno 38] Function not implemented",
         levels=RESTRICTED,
     ),
-    tested("fills_memory_by_its_input_files", levels=RESTRICTED),
+    fine("fills_memory_by_its_input_files", levels=RESTRICTED),
     # log and files
     ends("floods_log", "output", "Killed after 1 MB of output, the limit, while training."),
     ends("floods_log_without_newlines", "output", "Killed after 1 MB of output, the limit, while training."),
@@ -120,12 +125,12 @@ ROWS = [
     ends(
         "opens_descriptors_without_end", "train_error", "Failed while training: OSError: [Errno 24] Too many open files"
     ),
-    tested("leaves_odd_files"),
+    fine("leaves_odd_files"),
     ends("leaves_deep_folders", *FILES, None, "", limits={"wall_time": 10}),
     ends("makes_folders_closed_to_itself", None, "", *FILES),
-    tested("removes_its_folders"),
-    tested("makes_files_while_it_is_wiped"),
-    tested("leaves_files_everywhere", levels=RESTRICTED),
+    fine("removes_its_folders"),
+    fine("makes_files_while_it_is_wiped"),
+    fine("leaves_files_everywhere", levels=RESTRICTED),
     # ends
     ends("exits_at_import", "crashed", "Ended with exit status 0 without a result, while importing the submission."),
     ends(
@@ -203,22 +208,22 @@ ROWS = [
         "The predictions do not fit into 10 MB, the limit, while predicting the training rows.",
         levels=RESTRICTED,
     ),
-    tested("predicts_with_a_hostile_subclass"),
-    tested("predicts_integers"),
-    tested("predicts_booleans"),
-    tested("predicts_single_precision"),
-    tested("predicts_half_precision"),
-    tested("predicts_long_doubles"),
-    tested("predicts_big_endian"),
-    tested("predicts_lists_of_ints"),
-    tested("predicts_in_fortran_order"),
-    tested("predicts_with_strides"),
-    tested("predicts_read_only_views"),
-    tested("predicts_a_frame"),
-    tested("keeps_state_between_predictions"),
+    harmless("predicts_with_a_hostile_subclass"),
+    harmless("predicts_integers"),
+    harmless("predicts_booleans"),
+    harmless("predicts_single_precision"),
+    harmless("predicts_half_precision"),
+    harmless("predicts_long_doubles"),
+    harmless("predicts_big_endian"),
+    harmless("predicts_lists_of_ints"),
+    harmless("predicts_in_fortran_order"),
+    harmless("predicts_with_strides"),
+    harmless("predicts_read_only_views"),
+    harmless("predicts_a_frame"),
+    harmless("keeps_state_between_predictions"),
     # the way of the results
-    tested("forges_garbage"),
-    tested("forges_a_fault_of_ours"),
+    fine("forges_garbage"),
+    fine("forges_a_fault_of_ours"),
     ends("forges_a_fault_in_the_first_phase", "train_error", "Failed while training: x"),
     bad("forges_a_sentence_that_no_database_holds", "\N{REPLACEMENT CHARACTER} ?"),
     ends(
@@ -233,25 +238,25 @@ ROWS = [
     ends("writes_to_every_descriptor", *CRASHED, levels=RESTRICTED),
     ends("patches_json", *CRASHED),
     ends("patches_everything", "crashed", "Ended with exit status 1 without a result, while training."),
-    tested("hides_modules"),
-    tested("leaves_state_in_modules"),
+    fine("hides_modules"),
+    fine("leaves_state_in_modules"),
     # labels, credentials, others
-    tested("looks_for_labels", data="marked"),
+    fine("looks_for_labels", data="marked"),
     ends(
         "tells_its_labels", "validation_error",
         "Failed while predicting the training rows: ValueError: secret-of-an-earlier-fold-1234", data="marked",
     ),
-    tested("looks_for_earlier_folds"),
-    tested("reads_environment", levels=RESTRICTED),
-    tested("reads_memory_of_others", levels=RESTRICTED),
-    tested("reads_files_of_others", levels=RESTRICTED),
-    tested("changes_files_of_others", levels=RESTRICTED),
-    tested("attacks_its_neighbour", levels=RESTRICTED, neighbour="waits_as_a_neighbour"),
-    tested("kills_every_process", levels=RESTRICTED),
-    tested("reaches_the_network", levels=RESTRICTED),
-    tested("seeks_privileges", levels=RESTRICTED),
+    fine("looks_for_earlier_folds"),
+    fine("reads_environment", levels=RESTRICTED),
+    fine("reads_memory_of_others", levels=RESTRICTED),
+    fine("reads_files_of_others", levels=RESTRICTED),
+    fine("changes_files_of_others", levels=RESTRICTED),
+    fine("attacks_its_neighbour", levels=RESTRICTED, neighbour="waits_as_a_neighbour"),
+    fine("kills_every_process", levels=RESTRICTED),
+    fine("reaches_the_network", levels=RESTRICTED),
+    fine("seeks_privileges", levels=RESTRICTED),
     # honest
-    tested("needs_parallel_workers", levels=RESTRICTED, limits={"wall_time": 60, "memory": 4_000_000_000}),
+    fine("needs_parallel_workers", levels=RESTRICTED, limits={"wall_time": 60, "memory": 4_000_000_000}),
 ]  # fmt: skip
 
 
