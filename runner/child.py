@@ -237,7 +237,12 @@ def split_by_specific(job: dict[str, Any], home: Path, inputs: list[int], output
     trains = organiser.trains(specific)
     needed = trains or organiser.is_needed(folder, modules)
     mark(mark="split", n_train=len(y_train), n_test=n_rows(X_test), needed=needed)
-    works = not trains or _works(specific, job["workflow_elements"], X_train, labels_in_memory(y_train), X_test, home)
+    works = True
+    if needed:  # what fails from here on would fail in each fold
+        specific = organiser.import_alone(folder)
+        X_train, X_test = (map_features(file.fileno()) for file in outputs[1:])
+    if trains:
+        works = _works(specific, job["workflow_elements"], X_train, labels_in_memory(y_train), X_test, home)
     mark(mark="trial", works=works)
 
 

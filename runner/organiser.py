@@ -1,4 +1,4 @@
-"""A data set's own Python file: which of the posted files it is, how it is imported, what its functions return.
+"""A data set's own Python file: how it is imported, what its functions return, and how they are tried.
 
     prepare_data(raw_data_path)         once; the posted files lie in that folder, and it may write more
     get_train_data(raw_data_path)       the pair (X, y) of the training part
@@ -10,6 +10,7 @@ The file is stored as specific.py; other Python files lie beside it as modules. 
 sees the fold's rows alone, as rows 0 to n - 1, and `module_path` is the package of the submission's files.
 """
 
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
@@ -22,7 +23,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from .labels import DataError, classes_of
-from .posted import DATA_FUNCTIONS, FOLD_FUNCTIONS, ORGANISER, SPECIFIC
+from .posted import DATA_FUNCTIONS, FOLD_FUNCTIONS, ORGANISER, SPECIFIC, is_code
 from .workflow import as_predictions, n_rows, take_rows
 
 STAND_IN = "stand_in"  # the package of a submission that does nothing
@@ -47,6 +48,23 @@ def import_specific(folder: Path) -> ModuleType:
     return module
 
 
+def import_alone(folder: Path) -> ModuleType:
+    """Import the file again as a fold's process does: without the data, which are removed from the folder."""
+    for name in [name for name, module in sys.modules.items() if _lies_in(folder, module)]:
+        del sys.modules[name]
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif not is_code(path.name):
+            path.unlink()
+    return import_specific(folder)
+
+
+def _lies_in(folder: Path, module: ModuleType | None) -> bool:
+    path = getattr(module, "__file__", None)
+    return path is not None and Path(path).is_relative_to(folder)
+
+
 def trains(module: ModuleType) -> bool:
     """Whether the file trains and tests submissions itself."""
     return hasattr(module, FOLD_FUNCTIONS[0])
@@ -54,8 +72,7 @@ def trains(module: ModuleType) -> bool:
 
 def is_needed(folder: Path, used: Iterable[str]) -> bool:
     """Whether one of the modules `used`, imported by now, is a file in the folder."""
-    paths = (getattr(sys.modules.get(name), "__file__", None) for name in used)
-    return any(path is not None and Path(path).is_relative_to(folder) for path in paths)
+    return any(_lies_in(folder, sys.modules.get(name)) for name in used)
 
 
 def get_data(function: Callable[[str], Any], folder: Path) -> tuple[Any, Any]:

@@ -31,7 +31,7 @@ DOING = {
     "prepare_data": "running prepare_data",
     "get_train_data": "running get_train_data",
     "get_test_data": "running get_test_data",
-    "trial": "trying train_submission and test_submission",
+    "trial": "trying specific.py as a fold does, without the data's other files",
 }
 
 

@@ -423,6 +423,26 @@ def test_what_the_organisers_file_forges_is_a_data_error(slot: Slot, tmp_path: P
     assert outcome.log_messages.startswith("The split cannot be used: ")
 
 
+READS_WHEN_IMPORTED = "table = open(__file__.replace('specific.py', 'table.csv')).read()\n"
+
+
+def test_data_read_when_the_file_is_imported_are_missing_in_folds_and_at_the_split(slot: Slot, tmp_path: Path) -> None:
+    files = {"specific.py": (READS_WHEN_IMPORTED + SPECIFIC + TRAINS).encode(), "table.csv": b"1"}
+    outcome = split(slot, tmp_path, files, ["classifier"])
+    assert outcome.cause == "data_error"
+    assert outcome.log_messages.splitlines()[-1] == (
+        "Failed while trying specific.py as a fold does, without the data's other files: FileNotFoundError: [Errno 2] "
+        "No such file or directory: 'table.csv'"
+    )
+
+
+def test_data_read_when_the_file_is_imported_are_there_for_the_split_alone(slot: Slot, tmp_path: Path) -> None:
+    files = {"specific.py": (READS_WHEN_IMPORTED + SPECIFIC).encode(), "table.csv": b"1"}
+    data = Data(slot, tmp_path, files, "classifier")
+    assert not data.split.specific_needed
+    assert data.fold(SUBMISSIONS / "forest", np.arange(12)).state == "TESTED"
+
+
 BROKEN = TRAINS.replace("X[train_is], y[train_is]", "X[train_is], y[train_is].no_such_method()")
 
 
