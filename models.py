@@ -178,6 +178,8 @@ class RawData(Execution, db.Model):
     files_path: Mapped[str] = mapped_column(String(200))  # relative to a worker's cache
     target_column: Mapped[str] = mapped_column(Text)
     workflow_elements: Mapped[str] = mapped_column(Text)
+    time_limit: Mapped[float | None]  # seconds of each fold and of the split; null: TIME_LIMIT
+    memory_limit: Mapped[int | None]  # MB, likewise; null: MEMORY_LIMIT
 
     held_out_test: Mapped[float | None]  # fraction of the rows
     random_state: Mapped[int | None] = mapped_column(BigInteger)

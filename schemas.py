@@ -25,6 +25,8 @@ MB = 1_000_000  # bytes
 LEVEL = 1  # of compression: predictions hardly shrink more at higher ones, which cost ten times as much
 BASE64_STEP = 4 * 2**18  # characters decoded at a time
 MAX_SEED = 2**32 - 1  # of numpy's random state
+MOST_SECONDS = 30 * 24 * 3600  # of a data set's time limit
+MOST_MB = 10**7  # of a data set's memory limit
 SHOWN = 60  # characters of a refused value that an error repeats
 ENCODED = re.compile(r"\s*e\s*[JAFN][A-Za-z0-9+/=\s]*", re.ASCII)  # how base64 of a zlib header begins
 FOLD_STATES = [State.TODO, State.TRAINED, State.VALIDATED, State.TESTED, State.ERROR]
@@ -212,6 +214,29 @@ class Fraction(Field, fields.Float):
         return value
 
 
+class Limit(Field, fields.Float):
+    """A limit of what a fold may use: more than 0, in a unit; `whole` for an integer."""
+
+    def __init__(self, maximum: int, unit: str, whole: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.maximum, self.unit, self.whole = maximum, unit, whole
+        kind = ["integer", "null"] if whole else ["number", "null"]
+        self.json_schema = {"type": kind, "exclusiveMinimum": 0, "maximum": maximum}
+
+    def from_text(self, text: str) -> float | str:
+        with suppress(ValueError):
+            return int(text) if self.whole else float(text)
+        return text
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> float:
+        if type(value) not in ((int,) if self.whole else (int, float)) or not 0 < value <= self.maximum:
+            kind = "an integer" if self.whole else "a number"
+            raise ValidationError(
+                f"{shown(value)} is no such limit; expected {kind} of {self.unit} above 0, at most {self.maximum}."
+            )
+        return value
+
+
 class Boolean(Field, fields.Boolean):
     """true or false; in a form these two words."""
 
@@ -362,6 +387,8 @@ class NewRawData(Request):
     target_column = Text(required=True)
     workflow_elements = Text(required=True)
     files = Files(required=True)
+    time_limit = Limit(MOST_SECONDS, "seconds", allow_none=True, load_default=None)
+    memory_limit = Limit(MOST_MB, "MB", whole=True, allow_none=True, load_default=None)
 
 
 class Split(Request):
@@ -461,6 +488,8 @@ class RawData(Schema):
     files_path = fields.String()
     workflow_elements = fields.String()
     target_column = fields.String()
+    time_limit = fields.Float(allow_none=True)
+    memory_limit = fields.Integer(allow_none=True)
     split_state = text_of(State.TODO, State.DONE, State.ERROR, allow_none=True)
     n_train = fields.Integer(allow_none=True)
     n_test = fields.Integer(allow_none=True)

@@ -213,7 +213,7 @@ class Worker:
             train_is=train_is,
             y=y_train[train_is],
             classes=data.classes,
-            limits=limits_of(self._config),
+            limits=limits_of(self._config, data),
             specific=self._cache.folder(data.files_path, codes, pulse) if data.specific_needed else None,
             specific_failed=data.specific_failed,
         )
@@ -251,7 +251,7 @@ class Worker:
             workflow_elements=elements_of(data),
             held_out_test=data.held_out_test,
             random_state=data.random_state,
-            limits=limits_of(self._config),
+            limits=limits_of(self._config, data),
         )
 
     def _record_split(self, claim: Claim, outcome: SplitOutcome, pulse: Pulse) -> None:
@@ -296,11 +296,13 @@ def check_range(name: str, rows: np.ndarray, n_train: int) -> None:
         )
 
 
-def limits_of(config: Config) -> Limits:
+def limits_of(config: Config, data: RawData) -> Limits:
+    """Return the limits of a task: the settings', but for those that the data set has of its own."""
+    wall_time = data.time_limit or config.TIME_LIMIT
     return Limits(
-        wall_time=config.TIME_LIMIT,
-        cpu_time=config.CPU_LIMIT,
-        memory=config.MEMORY_LIMIT * MB,
+        wall_time=wall_time,
+        cpu_time=max(config.CPU_LIMIT, wall_time),
+        memory=(data.memory_limit or config.MEMORY_LIMIT) * MB,
         processes=config.PROCESS_LIMIT,
         log=config.LOG_LIMIT * MB,
         log_kept=config.LOG_KEPT * KB,

@@ -132,3 +132,22 @@ def test_states_appear_as_they_happen(service: Service, tmp_path: Path) -> None:
     assert trained["train_time"] == tested["train_time"] > 0
     assert validated["validation_time"] == tested["validation_time"] > 0
     assert trained["full_train_predictions"] is None
+
+
+def test_a_data_set_has_limits_of_its_own(service: Service) -> None:
+    csv = datasets.load_iris(as_frame=True).frame.to_csv(index=False)
+    form = {
+        "name": "iris_in_a_hurry",
+        "target_column": "target",
+        "workflow_elements": "classifier",
+        "time_limit": "1.5",
+    }
+    url = f"{service.base_url}/runapp/rawdata/"
+    data = ok(requests.post(url, data=form, files={"files": ("iris.csv", csv)}, auth=service.auth, timeout=30)).json()
+    ok(post_api.post_split(*at(service), 0.2, data["id"]))
+    files = [str(SUBMISSIONS / "sleeps_past_limit" / "classifier.py")]
+    ok(post_api.post_submission_fold(*at(service), 300, 4000, np.arange(60), [], "H", data["id"], files))
+    assert post_api.wait_for_folds(*at(service), [4000], timeout=WAIT) == {4000: "ERROR"}
+    fold = ok(post_api.get_submission_fold_detail(*at(service), 4000)).json()
+    assert fold["cause"] == "timeout"
+    assert fold["log_messages"].splitlines()[-1] == "Killed after 1.5 s, the wall-clock limit, while training."

@@ -53,6 +53,8 @@ def test_a_data_set_is_created(database_url: str, client: FlaskClient, app: Flas
         "files_path": "raw_data/iris",
         "workflow_elements": "feature_extractor, classifier",
         "target_column": "species",
+        "time_limit": None,
+        "memory_limit": None,
         "split_state": None,
         "n_train": None,
         "n_test": None,
@@ -60,6 +62,11 @@ def test_a_data_set_is_created(database_url: str, client: FlaskClient, app: Flas
     }
     assert answer.json == expected
     assert client.get("/runapp/rawdata/").json == [expected]
+
+
+def test_a_data_set_may_have_limits_of_its_own(client: FlaskClient) -> None:
+    answer = client.post("/runapp/rawdata/", json=IRIS | {"time_limit": 0.5, "memory_limit": 300})
+    assert (answer.status_code, answer.json["time_limit"], answer.json["memory_limit"]) == (201, 0.5, 300)
 
 
 @pytest.mark.parametrize("content", [CSV, encode(CSV.encode()), "\n".join(encode(CSV.encode())), "\ufeff" + CSV])
@@ -79,6 +86,18 @@ def test_files_may_be_uploaded(database_url: str, client: FlaskClient, app: Flas
 
 
 REFUSED = [
+    (
+        IRIS | {"time_limit": 0},
+        {"time_limit": ["0 is no such limit; expected a number of seconds above 0, at most 2592000."]},
+    ),
+    (
+        IRIS | {"memory_limit": 0.5},
+        {"memory_limit": ["0.5 is no such limit; expected an integer of MB above 0, at most 10000000."]},
+    ),
+    (
+        IRIS | {"memory_limit": True},
+        {"memory_limit": ["true is no such limit; expected an integer of MB above 0, at most 10000000."]},
+    ),
     ({}, {f: ["This field is required."] for f in IRIS}),
     (
         dict.fromkeys(IRIS),
@@ -100,7 +119,11 @@ REFUSED = [
     ),
     (
         IRIS | {"colour": 1},
-        {"colour": ["Unknown field; expected some of name, target_column, workflow_elements, files."]},
+        {
+            "colour": [
+                "Unknown field; expected some of name, target_column, workflow_elements, files, time_limit, memory_limit."
+            ]
+        },
     ),
     (IRIS | {"name": "../x"}, {"name": ['"../x" is no plain file name; expected a safe file name.']}),
     (IRIS | {"name": "/x"}, {"name": ['"/x" is no plain file name; expected a safe file name.']}),

@@ -41,6 +41,8 @@ def upgrade() -> None:
         sa.Column("files_path", sa.String(length=200), nullable=False),
         sa.Column("target_column", sa.Text(), nullable=False),
         sa.Column("workflow_elements", sa.Text(), nullable=False),
+        sa.Column("time_limit", sa.Double(), nullable=True),
+        sa.Column("memory_limit", sa.Integer(), nullable=True),
         sa.Column("held_out_test", sa.Double(), nullable=True),
         sa.Column("random_state", sa.BigInteger(), nullable=True),
         sa.Column("split_state", sa.String(length=10), nullable=True),
