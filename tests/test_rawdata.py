@@ -121,7 +121,8 @@ REFUSED = [
         IRIS | {"colour": 1},
         {
             "colour": [
-                "Unknown field; expected some of name, target_column, workflow_elements, files, time_limit, memory_limit."
+                "Unknown field; expected some of name, target_column, workflow_elements, files, time_limit, "
+                "memory_limit."
             ]
         },
     ),
