@@ -8,8 +8,6 @@ All of it can be lost at any moment, and is fetched again.
 """
 
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -55,7 +53,7 @@ class Cache:
 
     def folder(self, files_path: str, contents: Mapping[str, str], beat: Beat) -> Path:
         """Return the folder with a submission's files, or a data set's Python files, given their hashes by name."""
-        sha256 = hashlib.sha256(json.dumps(sorted(contents.items())).encode()).hexdigest()
+        sha256 = files.folder_hash(contents)
         path = self._folder / files_path / sha256
         with self._lock(sha256, beat):
             if not path.exists():

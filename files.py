@@ -5,6 +5,7 @@ A content is stored once, by the SHA-256 of its bytes, and lives as long as a ro
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import tempfile
@@ -147,6 +148,11 @@ def remove_unowned(session: Session, contents: Iterable[str | None]) -> None:
     session.execute(
         delete(Content).where(Content.sha256.in_(wanted), *unowned), execution_options={"synchronize_session": False}
     )
+
+
+def folder_hash(contents: Mapping[str, str]) -> str:
+    """Return the SHA-256 of files together, given the hashes of their contents by their names."""
+    return hashlib.sha256(json.dumps(sorted(contents.items())).encode()).hexdigest()
 
 
 def save_files(dir_data: str | os.PathLike[str], data: Mapping[str, Any]) -> None:

@@ -253,6 +253,10 @@ class SubmissionFold(Execution, db.Model):
     train_memory: Mapped[float] = mapped_column(default=0.0)
     test_memory: Mapped[float] = mapped_column(default=0.0)
     isolation: Mapped[str | None] = mapped_column(String(10))  # strong, partial or none
+    # What it ran with, null until it has run: versions by the names of what they are of, hashes as files.folder_hash
+    versions: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    submission_hash: Mapped[str | None] = mapped_column(String(64))
+    raw_data_hash: Mapped[str | None] = mapped_column(String(64))
     log_messages: Mapped[str | None] = mapped_column(Text)
 
     submission: Mapped[Submission] = relationship(back_populates="folds")
@@ -265,6 +269,7 @@ class SubmissionFold(Execution, db.Model):
         """Return the fold to TODO, without the results that it had."""
         super().begin_anew()
         self.state, self.cause, self.isolation, self.predictions, self.new = State.TODO, None, None, None, True
+        self.versions = self.submission_hash = self.raw_data_hash = None
         self.train_time = self.validation_time = self.test_time = 0.0
         self.train_cpu_time = self.test_cpu_time = self.train_memory = self.test_memory = 0.0
 

@@ -482,6 +482,18 @@ class Shapes(fields.Dict):
         super().__init__(keys=fields.String(), values=shape, allow_none=True, metadata={"description": "rows, columns"})
 
 
+class Versions(fields.Dict):
+    """The versions of Python and the libraries that the fold ran with; null until it has run."""
+
+    def __init__(self) -> None:
+        what = {"description": "of python, numpy, pandas and scikit-learn"}
+        super().__init__(keys=fields.String(), values=fields.String(), allow_none=True, metadata=what)
+
+
+def hash_of(what: str) -> fields.String:
+    return fields.String(allow_none=True, metadata={"description": f"SHA-256 of the names and files of the {what}"})
+
+
 class RawData(Schema):
     id = fields.Integer()
     name = fields.String()
@@ -522,6 +534,9 @@ class SubmissionFold(Schema):
     train_memory = kilobytes()
     test_memory = kilobytes()
     isolation = fields.String(allow_none=True)
+    versions = Versions()
+    submission_hash = hash_of("submission")
+    raw_data_hash = hash_of("data set")
     attempts = fields.Integer()
     queued_at = fields.DateTime(allow_none=True)
     started_at = fields.DateTime(allow_none=True)

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import redis
@@ -26,6 +26,7 @@ from sqlalchemy import inspect
 import files
 import jobs
 import recording
+import revision
 import schemas
 from app import create_app
 from cache import Cache
@@ -73,8 +74,10 @@ class BadIndices(Exception):
 class Worker:
     """Runs jobs on one slot, one at a time, each from its claim to its row's final state."""
 
-    def __init__(self, queues: list[str], app: Flask, config: Config, slot: Slot) -> None:
+    def __init__(self, queues: list[str], app: Flask, config: Config, slot: Slot, versions: dict[str, str]) -> None:
         self._app = app
+        self._versions = versions
+        self._ran_with: dict[str, Any] = {}  # the present fold's columns of that
         self._config = config
         self._slot = slot
         self._slot_in_use = False
@@ -115,6 +118,7 @@ class Worker:
             if self._listener.stopping:
                 raise Stopping
             task = prepare(claim, pulse)
+            db.engine.dispose()  # small plans have few connections: none is held while it trains
             log.info("%s: attempt %d", claim.name, claim.attempt)
             outcome = self._supervise(task, pulse)
             self._deliver(claim, partial(record, claim, outcome, pulse))
@@ -134,7 +138,7 @@ class Worker:
             self._deliver(claim, partial(claim.fail, Cause.DATA_ERROR, str(error)))
         except SlotLost:
             log.warning("%s: the runner is gone", claim.name)
-            why = "" if self._listener.stopping else "the process that ran it was killed"
+            why = "" if self._listener.stopping else "the process that ran it was killed or stopped"
             self._deliver(claim, partial(claim.retry, why) if why else claim.give_back)
             self._slot_in_use = True
         except Exception as error:  # a failure of ours: another attempt, or the end
@@ -146,11 +150,17 @@ class Worker:
                 self._listener.request_stop()
 
     def _supervise(self, task: FoldTask | SplitTask, pulse: Pulse) -> FoldOutcome | SplitOutcome:
-        """Return the task's outcome. Meanwhile write what is new; where `pulse` raises, stop the task first."""
+        """Return the task's outcome. Meanwhile write what is new; where `pulse` raises, stop the task first.
+
+        Raises SlotLost also where the runner, whose limits end each task, stands still itself.
+        """
         self._slot_in_use = True
         self._slot.start(task)
+        deadline = time.monotonic() + self._config.TIME_LIMIT + self._config.DEAD_AFTER
         stopped: Exception | None = None
         while True:
+            if time.monotonic() > deadline:
+                raise SlotLost(f"silent {self._config.DEAD_AFTER:.0f} s after the time limit")
             files_ready, _, _ = select.select([self._slot, self._listener.wakes], [], [], pulse.wait())
             if self._listener.wakes in files_ready:
                 os.read(self._listener.wakes, 4096)
@@ -168,7 +178,7 @@ class Worker:
                 try:
                     pulse()
                 except (NotOurs, Cancelled, Stopping) as why:
-                    stopped = why
+                    stopped, deadline = why, min(deadline, time.monotonic() + self._config.DEAD_AFTER)
                     self._slot.stop(Cause.CANCELLED)
 
     def _deliver(self, claim: Claim, write: Callable[[], Result]) -> Result:
@@ -196,9 +206,15 @@ class Worker:
             if data.split_state != State.DONE:
                 raise NotSplit
             contents = {file.name: file.sha256 for file in submission.files}
-            codes = {file.name: file.sha256 for file in data.files if file.name.lower().endswith(".py")}
+            posted = {file.name: file.sha256 for file in data.files}
+            codes = {name: sha256 for name, sha256 in posted.items() if name.lower().endswith(".py")}
             train_is = schemas.unpack_indices(fold.indices.train_is)
             test_is = schemas.unpack_indices(fold.indices.test_is)
+        self._ran_with = {
+            "versions": self._versions,
+            "submission_hash": files.folder_hash(contents),
+            "raw_data_hash": files.folder_hash(posted),
+        }
         check_range("train_is", train_is, data.n_train)
         check_range("test_is", test_is, data.n_train)
         y_train = np.load(io.BytesIO(b"".join(files.read(data.y_train))), allow_pickle=False)
@@ -234,6 +250,7 @@ class Worker:
             cause=outcome.cause,
             log_messages=clean(outcome.log_messages),
             isolation=outcome.isolation,
+            **self._ran_with,
             **outcome.measures.asdict(),
         )
         log.info("%s: %s%s", claim.name, outcome.cause or outcome.state, "" if written else ", but no longer ours")
@@ -323,7 +340,9 @@ def main(queues: list[str]) -> int:
     config = Config.from_environ()
     app = create_app(config)
     processes = Processes()
-    wait_for_schema(app, processes)
+    if fault := wait_for_schema(app, processes):
+        log.error("not started: %s", fault)
+        return 1
     try:
         zygote = start_zygote(config)
     except RuntimeError as error:
@@ -383,7 +402,7 @@ def restart_zygote(config: Config, processes: Processes) -> Zygote:
 def work(queues: list[str], app: Flask, config: Config, zygote: Zygote, sock: socket.socket) -> None:
     """Be a worker, in a process of its own."""
     zygote.stop()  # our copy of its socket: it ends when the main process does
-    Worker(queues, app, config, Slot(sock)).work()
+    Worker(queues, app, config, Slot(sock), zygote.versions).work()
 
 
 def reconcile(app: Flask, config: Config, zygote: Zygote) -> None:
@@ -403,23 +422,28 @@ def reconcile(app: Flask, config: Config, zygote: Zygote) -> None:
                 return
 
 
-def wait_for_schema(app: Flask, processes: Processes) -> None:
-    """Return when the database has its tables, which web or release makes, or when we are to stop."""
+def wait_for_schema(app: Flask, processes: Processes) -> str | None:
+    """Return when the database has its tables, which release makes, or when we are to stop.
+
+    Tables of another revision than ours are a fault: a sentence that says so is returned.
+    """
     told = False
     while not processes.stopping:
         try:
             with app.app_context():
-                there = inspect(db.engine).has_table(SubmissionFold.__tablename__)
+                fault = revision.fault(db.engine)
+                there = fault is None or inspect(db.engine).has_table(SubmissionFold.__tablename__)
                 db.engine.dispose()
         except DATABASE_GONE as error:
             there = False
             log.warning("no database: %s", error.orig)
         if there:
-            return
+            return fault
         if not told:
             log.info("waiting for the database's tables (flask db upgrade)")
             told = True
         processes.wait(SCHEMA_WAIT)
+    return None
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ THREAD_COUNTS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT",
 )  # fmt: skip
+NEEDED = ("psutil", "numpy", "pandas", "sklearn")  # by the runner, in the interpreter that runs submissions
 MOST_ROWS = 2**40  # of a data set
 ALWAYS = {
     "PATH": "/usr/bin:/bin",
@@ -63,6 +64,7 @@ class Zygote:
     Attributes, once started
     ------------------------
     isolation : "strong", "partial" or "none", as the self-test found it: see selftest.py.
+    versions : of Python, numpy, pandas and scikit-learn, by these names ("python", "scikit-learn").
     missing : a sentence that says what is missing for more, and what would give it; "" for nothing.
     """
 
@@ -106,23 +108,26 @@ class Zygote:
         root = Path(__file__).parents[1]
         self._control, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                [self._python, "-P", "-m", "runner.zygote", str(theirs.fileno())],
-                env={**self._environ, "PYTHONPATH": str(root)},
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [self._python, "-P", "-m", "runner.zygote", str(theirs.fileno())],
+                    env={**self._environ, "PYTHONPATH": str(root)},
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+                raise RuntimeError(f"{self._python} cannot run submissions: {error.strerror}") from None
         try:
             wire.send(self._control, self._settings)
             message, _files = wire.receive(self._control)
-            self.isolation, self.missing = message["ready"]["level"], message["ready"]["missing"]
+            ready = message["ready"]
+            self.isolation, self.missing, self.versions = ready["level"], ready["missing"], ready["versions"]
         except (EOFError, ConnectionError):
-            raise RuntimeError(
-                f"{self._python} cannot run submissions (exit status {self._process.wait()}); "
-                "it needs numpy, pandas, scikit-learn and psutil"
-            ) from None
+            status = self._process.wait()
+            why = missing_in(self._python, self._environ) or f"the zygote ended with exit status {status}"
+            raise RuntimeError(f"{self._python} cannot run submissions: {why}") from None
 
     def new_slot(self) -> socket.socket:
         """Return the worker's end of a new slot."""
@@ -143,6 +148,21 @@ class Zygote:
         """End the process; slots end with their workers."""
         self._control.close()
         self._process.wait()
+
+
+def missing_in(python: str, environ: Mapping[str, str]) -> str:
+    """Return what the interpreter lacks of what the runner needs, in its own words; "" for nothing."""
+    checked = subprocess.run(
+        [python, "-P", "-c", f"import sys, {', '.join(NEEDED)}; assert sys.version_info >= (3, 11), sys.version"],
+        env=environ,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    lines = checked.stderr.strip().splitlines() if checked.returncode else []
+    return f"{lines[-1]}; it needs Python 3.11 or later, numpy, pandas, scikit-learn and psutil" if lines else ""
 
 
 class Slot:

@@ -9,6 +9,7 @@ computes: after one parallel region of OpenMP, HistGradientBoosting and KMeans w
 import gc
 import importlib
 import os
+import platform
 import select
 import signal
 import socket
@@ -79,7 +80,7 @@ def main(control: socket.socket) -> None:
     finally:
         tree.end_all(os.getpid())  # what a self-test that failed has left
     shared = replace(shared, level=found.level)
-    wire.send(control, {"ready": {"level": found.level, "missing": found.missing}})
+    wire.send(control, {"ready": {"level": found.level, "missing": found.missing, "versions": versions()}})
     slots: dict[int, int] = {}  # numbers of the living ones, by process id
     while True:
         select.select([control], [], [], 1.0)
@@ -96,6 +97,14 @@ def main(control: socket.socket) -> None:
             slot.main(socket.socket(fileno=fd), number, shared)
         os.close(fd)
         slots[pid] = number
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of what computes."""
+    modules = {"numpy": "numpy", "pandas": "pandas", "scikit-learn": "sklearn"}
+    return {"python": platform.python_version()} | {
+        name: sys.modules[module].__version__ for name, module in modules.items()
+    }
 
 
 def reap(slots: dict[int, int]) -> None:

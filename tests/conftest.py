@@ -77,12 +77,14 @@ def password_hash() -> str:
 @pytest.fixture
 def app(config: Config, password_hash: str) -> Iterator[Flask]:
     """The web application on a database that has its tables, and one user."""
+    import rows
+
     from app import create_app
     from models import User, db
 
     app = create_app(config)
     with app.app_context():
-        db.create_all()
+        rows.create_tables()
         db.session.add(User(username=USERNAME, password_hash=password_hash))
         db.session.commit()
     yield app

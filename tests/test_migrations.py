@@ -1,23 +1,32 @@
 """`flask db upgrade` from an empty database gives the schema of models.py, and keeps what is in the tables."""
 
 import shutil
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from flask import Flask
 
+import revision
 from app import create_app
 from config import Config
 from models import Chunk, Content, db
-from servers import ROOT
+from servers import ROOT, free_port
+
+REVISIONS = [script.revision for script in ScriptDirectory(revision.MIGRATIONS).walk_revisions()][::-1]
+COMMANDS = {"web": ["gunicorn", "app:create_app()"], "worker": [sys.executable, "worker.py"]}
+START_TIMEOUT = 60  # seconds in which a process that does not start has ended
 
 REBUILD_A_TABLE = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "rebuild", "0001"
+revision, down_revision = "rebuild", "HEAD"
 
 
 def upgrade():
@@ -63,6 +72,18 @@ def test_upgrade_gives_the_schema_of_the_models(upgraded: Flask) -> None:
         assert described_schema() == migrated
 
 
+@pytest.mark.parametrize("earlier", REVISIONS)
+def test_upgrade_from_each_revision_gives_the_schema_of_the_models(
+    database_url: str, config: Config, earlier: str
+) -> None:
+    app = create_app(config)
+    flask_db(app, "upgrade", earlier)
+    flask_db(app, "upgrade")
+    flask_db(app, "check")
+    with app.app_context():
+        assert revision.fault(db.engine) is None
+
+
 def test_there_is_nothing_to_migrate(upgraded: Flask) -> None:
     flask_db(upgraded, "check")
 
@@ -82,9 +103,63 @@ def test_downgrade_leaves_nothing(upgraded: Flask) -> None:
 
 def test_a_table_is_rebuilt_without_loss_of_the_rows_that_refer_to_it(upgraded: Flask, tmp_path: Path) -> None:
     migrations = shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
-    (migrations / "versions" / "rebuild.py").write_text(REBUILD_A_TABLE)
+    (migrations / "versions" / "rebuild.py").write_text(REBUILD_A_TABLE.replace("HEAD", REVISIONS[-1]))
     with upgraded.app_context():
         db.session.add(Content(sha256="0" * 64, size=3, chunks=[Chunk(position=0, data=b"abc")]))
         db.session.commit()
         flask_db(upgraded, "upgrade", "--directory", str(migrations))
         assert db.session.scalars(sa.select(Chunk.data)).all() == [b"abc"]
+
+
+def ended(config: Config, command: list[str]) -> tuple[int, str]:
+    """Run a process of the service that does not start; return its exit status and what it said."""
+    environment = {field.name: str(getattr(config, field.name)) for field in fields(Config)}
+    environment |= {"PATH": str(Path(sys.executable).parent), "PORT": str(free_port()), "WEB_HOST": "127.0.0.1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=START_TIMEOUT
+    )
+    return done.returncode, done.stdout.decode()
+
+
+def set_revision(app: Flask, found: str) -> None:
+    with app.app_context(), db.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :found"), {"found": found})
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_process_that_finds_a_newer_schema_says_so_and_does_not_start(
+    upgraded: Flask, config: Config, command: list[str]
+) -> None:
+    set_revision(upgraded, "9999")
+    status, said = ended(config, command)
+    assert status != 0
+    assert f"not started: the database is newer: revision 9999, this code knows {REVISIONS[-1]} as the last" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_process_that_finds_tables_of_no_revision_says_so_and_does_not_start(
+    upgraded: Flask, config: Config, command: list[str]
+) -> None:
+    with upgraded.app_context(), db.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM alembic_version"))
+    status, said = ended(config, command)
+    assert status != 0
+    assert f"not started: the database has tables of no revision, this code needs {REVISIONS[-1]}" in said
+
+
+def test_an_older_schema_is_told_from_a_newer_one(upgraded: Flask, tmp_path: Path) -> None:
+    migrations = shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
+    (migrations / "versions" / "rebuild.py").write_text(REBUILD_A_TABLE.replace("HEAD", REVISIONS[-1]))
+    with upgraded.app_context():
+        fault = revision.fault(db.engine, migrations)
+        assert fault == (
+            f"the database is older: revision {REVISIONS[-1]}, this code needs rebuild: run `flask db upgrade`"
+        )
+        flask_db(upgraded, "upgrade", "--directory", str(migrations))
+        assert revision.fault(db.engine, migrations) is None
+
+
+def test_a_web_process_does_not_start_on_an_empty_database(database_url: str, config: Config) -> None:
+    status, said = ended(config, COMMANDS["web"])
+    assert status != 0
+    assert "not started: the database is empty, this code needs revision" in said

@@ -52,6 +52,7 @@ def test_a_fold_and_its_submission_are_created(
         "attempts": 0,
         **dict.fromkeys((*numbers, "train_memory", "test_memory"), 0.0),
         **dict.fromkeys(("full_train_predictions", "test_predictions", "log_messages", "cause", "isolation")),
+        **dict.fromkeys(("versions", "submission_hash", "raw_data_hash")),
         **dict.fromkeys(("started_at", "ended_at", "predictions_shape", "classes")),
     }
     posted = client.get(f"{URL}11/").json

@@ -35,7 +35,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     config = Config(**{**FAST, "DATARUN_HOME": home, "WORKER_CONCURRENCY": 1})
     app = create_app(config)
     with app.app_context():
-        db.create_all()
+        rows.create_tables()
         running = Running(config, home / "worker.log")
         yield running
         db.session.rollback()
@@ -287,7 +287,7 @@ def test_result_is_kept_until_the_database_is_back(
     name = postgres_url.rpartition("/")[2]
     app = create_app(replace(fast, DATABASE_URL=postgres_url))
     with app.app_context(), psycopg.connect(postgres_server, autocommit=True) as server:
-        db.create_all()
+        rows.create_tables()
         running = start(DATABASE_URL=postgres_url)
         fold = asleep(iris_fold("sleeps"))
         db.session.rollback()
