@@ -1,32 +1,60 @@
 """datarun: trains and tests machine-learning submissions on cross-validation folds, behind a REST API."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 from flask import Flask
 from flask_migrate import Migrate
+from sqlalchemy import make_url
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import api
+import secrecy
 from config import Config
 from models import db
 
 
 def create_app(config: Config | None = None) -> Flask:
     """Return the web application; `config` comes from the environment unless it is given."""
-    config = config or Config.from_environ()
+    app = bare_app(config or Config.from_environ())
+    Migrate(app, db, render_as_batch=True)
+    api.init_app(app)
+    return app
+
+
+def bare_app(config: Config) -> Flask:
+    """Return an application with its settings and its database, and nothing to be asked for."""
+    secrecy.close_memory()
     app = Flask(__name__, static_folder=None)
     app.config.from_mapping(asdict(config))
     app.config["SQLALCHEMY_DATABASE_URI"] = config.database_url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(config)
     app.json.sort_keys = False
-    config.DATARUN_HOME.mkdir(parents=True, exist_ok=True)
+    if hops := config.PROXY_HOPS:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
+    config.DATARUN_HOME.mkdir(mode=0o711, parents=True, exist_ok=True)  # folds' own users pass to their scratch
+    if config.database_url.startswith("sqlite"):
+        secrecy.close_database(Path(make_url(config.database_url).database or ""))
     db.init_app(app)
-    Migrate(app, db, render_as_batch=True)
-    api.init_app(app)
     return app
+
+
+# libpq's parameters: whatever the network does, a statement fails within about 15 s of the server's last sign of life
+CONNECT_ARGS = {
+    "connect_timeout": 5,  # seconds
+    "tcp_user_timeout": 10_000,  # milliseconds that what was sent may go unanswered by the other kernel
+    "keepalives_idle": 5,  # seconds
+    "keepalives_interval": 3,  # seconds
+    "keepalives_count": 3,
+}
+KEPT_CONNECTIONS = 5  # that a web process keeps open when it has nothing to do
+POOL_TIMEOUT = 10  # seconds that a request waits for a connection, before it is a 503
 
 
 def engine_options(config: Config) -> dict[str, object]:
     """A connection that the server closed meanwhile is replaced; one that cannot be made fails soon."""
     if config.database_url.startswith("sqlite"):
         return {}
-    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}
+    kept = min(KEPT_CONNECTIONS, config.DATABASE_CONNECTIONS)
+    pool = {"pool_size": kept, "max_overflow": config.DATABASE_CONNECTIONS - kept, "pool_timeout": POOL_TIMEOUT}
+    return {"pool_pre_ping": True, "connect_args": CONNECT_ARGS, **pool}

@@ -31,6 +31,8 @@ from redis.backoff import NoBackoff
 from redis.connection import UnixDomainSocketConnection
 from redis.retry import Retry
 
+import secrecy
+
 START_TIMEOUT = 10  # seconds, for all of a start
 IDLE_EXIT = 10  # seconds without a client after which the server ends
 PAUSE_AFTER_FAILURE = 5  # seconds in which a process that saw a start fail does not try again
@@ -156,6 +158,7 @@ def main(folder: Path, path: Path) -> int:
         os.close(told)
         return 0 if os.read(ready, 1) else 1
     os.close(ready)
+    secrecy.close_memory()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with _locked(folder / "keeper.lock"):
         keep(folder, path, told)

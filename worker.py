@@ -25,6 +25,7 @@ from sqlalchemy import inspect
 
 import files
 import jobs
+import logs
 import recording
 import revision
 import schemas
@@ -333,11 +334,11 @@ def limits_of(config: Config, data: RawData) -> Limits:
 
 def main(queues: list[str]) -> int:
     """Run workers, a reconciler and a zygote until SIGTERM or SIGINT; return the exit status."""
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stdout)
+    config = Config.from_environ()
+    logs.set_up(config.LOG_FORMAT)
     if unknown := set(queues) - set(jobs.QUEUES):
         print(f"no such queue: {', '.join(sorted(unknown))}; there are: {', '.join(jobs.QUEUES)}", file=sys.stderr)
         return 2
-    config = Config.from_environ()
     app = create_app(config)
     processes = Processes()
     if fault := wait_for_schema(app, processes):

@@ -1,31 +1,38 @@
-"""The web API: one blueprint per resource, below /runapp/."""
+"""The web API: one blueprint per resource, below /runapp/; and what is for people and machines that watch it."""
 
-from flask import Blueprint, Flask, request
-from flask.typing import ResponseReturnValue
+from flask import Blueprint, Flask
 
-from api import auth, errors, health, openapi, rawdata, submissionfold, testpredictions, users
-from api.body import bound_body
+from api import (
+    auth,
+    dashboard,
+    errors,
+    guard,
+    health,
+    metrics,
+    openapi,
+    rawdata,
+    submissionfold,
+    testpredictions,
+    users,
+)  # fmt: skip
 
 blueprint = Blueprint("runapp", __name__, url_prefix="/runapp")
 for resource in (rawdata, submissionfold, testpredictions):
     blueprint.register_blueprint(resource.blueprint)
 
 
-@blueprint.before_app_request
-def authenticate() -> ResponseReturnValue | None:
-    """Refuse everything under /runapp/ without credentials, unknown addresses too; then look at what is sent."""
-    bound_body()
-    return check_credentials() if request.path.startswith("/runapp") else None
-
-
-@auth.auth.login_required
-def check_credentials() -> None:
-    """Let the request pass."""
-
-
 def init_app(app: Flask) -> None:
+    """Have the application serve everything."""
     for part in (blueprint, health.blueprint, users.blueprint):
         app.register_blueprint(part)
-    errors.init_app(app)
     openapi.init_app(app)
+    metrics.init_app(app)
+    init_dashboard(app)
+
+
+def init_dashboard(app: Flask) -> None:
+    """Have the application serve the dashboard, to users alone."""
+    guard.init_app(app)
+    errors.init_app(app)
+    dashboard.init_app(app)
     auth.init_app(app)

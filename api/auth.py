@@ -14,8 +14,10 @@ from flask import Flask, current_app, request
 from flask_httpauth import HTTPBasicAuth
 from sqlalchemy import insert, inspect, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from werkzeug.exceptions import TooManyRequests
 from werkzeug.security import check_password_hash, generate_password_hash
 
+from api.throttle import PasswordTries, source
 from models import User, db
 
 PASSWORD_LENGTHS = range(6, 201)  # characters
@@ -55,18 +57,27 @@ class PasswordCheck:
 
     def __call__(self, username: str, password: str, password_hash: str | None) -> bool:
         """True if the password matches; without a hash (no such user), false after the same time."""
-        mark = hmac.digest(self._key, f"{username}:{password}".encode(), "sha256")
-        with self._lock:
-            if password_hash is not None and self._passed.get(mark) == password_hash:
-                self._passed.move_to_end(mark)
-                return True
+        if self.remembers(username, password, password_hash):
+            return True
         if not check_password_hash(password_hash or NOBODYS_HASH, password) or password_hash is None:
             return False
         with self._lock:
-            self._passed[mark] = password_hash
+            self._passed[self._mark(username, password)] = password_hash
             while len(self._passed) > self._remembered:
                 self._passed.popitem(last=False)
         return True
+
+    def remembers(self, username: str, password: str, password_hash: str | None) -> bool:
+        """True if the password has matched this hash before."""
+        mark = self._mark(username, password)
+        with self._lock:
+            if password_hash is None or self._passed.get(mark) != password_hash:
+                return False
+            self._passed.move_to_end(mark)
+            return True
+
+    def _mark(self, username: str, password: str) -> bytes:
+        return hmac.digest(self._key, f"{username}:{password}".encode(), "sha256")
 
 
 password_matches = PasswordCheck()
@@ -97,6 +108,7 @@ def set_password(username: str, password: str) -> None:
 
 def init_app(app: Flask) -> None:
     """Check DATARUN_USERNAME and DATARUN_PASSWORD, and make that user now if the database is there."""
+    app.extensions["password_tries"] = PasswordTries()
     username, password = app.config["DATARUN_USERNAME"], app.config["DATARUN_PASSWORD"]
     app.extensions["configured_user"] = (username, password) if password else None
     if not password:
@@ -127,14 +139,28 @@ def ensure_configured_user() -> None:
 
 @auth.verify_password
 def verify_password(username: str, password: str) -> str | None:
-    """Return the user's name where the password is right."""
+    """Return the user's name where the password is right.
+
+    Credentials that were right before are so at any time: a program that works goes on, whatever others try from its
+    address. Raises TooManyRequests for others, once an address has tried too many wrong passwords.
+    """
     if not username:  # nothing was sent: not worth a check
         return None
     ensure_configured_user()
     # against the rules: no such user; and scrypt would take "secret\0" for "secret" (HMAC pads its key with zeros)
     impossible = user_fault(username) or password_fault(password)
     password_hash = None if impossible else stored_hash(username)
-    return username if password_matches(username, password, password_hash) else None
+    if password_matches.remembers(username, password, password_hash):
+        return username
+    tries, address = current_app.extensions["password_tries"], source(request.remote_addr)
+    tried_name = "" if user_fault(username) else username
+    if wait := tries.take(address, tried_name):
+        raise TooManyRequests(f"Too many wrong passwords; expected the next in {wait} s.", retry_after=wait)
+    if not password_matches(username, password, password_hash):
+        log.warning("wrong password from %s", request.remote_addr)
+        return None
+    tries.give_back(address, tried_name)
+    return username
 
 
 @auth.error_handler

@@ -33,6 +33,7 @@ ERRORS = {
     429: ("Too many wrong passwords from this address", "Detail"),
     503: ("The database cannot be reached for now", "Detail"),
 }
+TAGS = {"rawdata": "Data sets", "submissionfold": "Submission folds", "testpredictions": "Predictions"}
 COMPONENTS = {
     "Detail": {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}},
     "Refusal": {
@@ -65,7 +66,8 @@ def get_document() -> ResponseReturnValue:
 def init_app(app: Flask) -> None:
     app.register_blueprint(blueprint)
     # null: Swagger UI asks no server in the internet to validate the document
-    page = get_swaggerui_blueprint("/docs", PATH, config={"app_name": "datarun", "validatorUrl": None})
+    config = {"app_name": "datarun: the API", "validatorUrl": None, "layout": "BaseLayout"}
+    page = get_swaggerui_blueprint("/docs", PATH, config=config)
     app.register_blueprint(page)
 
 
@@ -98,6 +100,7 @@ def _operation(rule: Rule, view: Callable, plugin: MarshmallowPlugin) -> dict[st
         responses[str(refusal)] = _response(description, {"$ref": f"#/components/schemas/{component}"})
     operation = {
         "operationId": rule.endpoint + rule.rule.replace("/", "_"),
+        "tags": [TAGS.get(rule.endpoint.split(".")[-2], "Other")],
         "summary": (view.__doc__ or "").strip(),
         "security": [{"basic": []}],
         "parameters": [{"in": "path", "name": name, "required": True, "schema": ID} for name in rule.arguments],

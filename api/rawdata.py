@@ -2,7 +2,7 @@
 
 from typing import Any, BinaryIO
 
-from flask import Blueprint
+from flask import Blueprint, g
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
@@ -143,7 +143,8 @@ def check_files(uploads: dict[str, BinaryIO], target_column: str) -> None:
 
 
 def find(raw_data_id: int, lock: bool = False) -> RawData:
-    """Return a data set; refused where there is none."""
+    """Return a data set, which the request is about; refused where there is none."""
+    g.about = f"raw data {raw_data_id}"
     row = db.session.get(RawData, raw_data_id, with_for_update=lock or None)
     if row is None:
         refuse("raw_data_id", f"There is no raw data {raw_data_id}; expected the id of a data set.")

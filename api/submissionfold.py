@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flask import Blueprint, abort
+from flask import Blueprint, abort, g
 from flask.typing import ResponseReturnValue
 from sqlalchemy import Row, Select, select
 
@@ -65,6 +65,7 @@ def get_submission_fold(databoard_sf_id: int) -> ResponseReturnValue:
 @takes(schemas.NewSubmissionFold)
 def post_submission_fold(data: dict[str, Any]) -> ResponseReturnValue:
     """Create a submission fold, and its submission if that is new."""
+    g.about = f"fold {data['databoard_sf_id']}"
     opened = data.pop("files")
     uploads = Uploads(opened) if opened else None
     packed = {name: schemas.pack_indices(data[name]) for name in ("train_is", "test_is")}

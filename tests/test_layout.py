@@ -16,23 +16,24 @@ from servers import ROOT
 
 # A module imports only what stands on an earlier line, and packages also themselves
 DOWNWARDS = """
-    config  runner  post_api
+    config  runner  post_api  secrecy  logs
     models  queue_server  processes
     files
     schemas  jobs  cache
     api
     app
+    dashboard
     recording  listening
     reconciliation  pulse
     worker
     demo  gunicorn.conf
 """
 LINE = {name: number for number, line in enumerate(DOWNWARDS.split("\n")) for name in line.split()}
-WEB = {"config", "models", "queue_server", "schemas", "files", "jobs", "api", "app"}
+WEB = {"config", "models", "queue_server", "schemas", "files", "jobs", "api", "app", "secrecy", "logs"}
 IMPORTERS = {  # what these alone may import
     "runner": {"runner", "worker"},
-    "api": {"api", "app"},
-    "app": {"worker"},
+    "api": {"api", "app", "dashboard"},
+    "app": {"worker", "dashboard"},
     "post_api": {"demo"},
 }
 NOT_IN_WEB = {"sklearn", "pandas", "scipy", "runner", "worker"}

@@ -1,0 +1,35 @@
+"""rq-dashboard as a process of its own, on 127.0.0.1 alone, for the users of the service.
+
+python dashboard.py     http://127.0.0.1:9181/rq/ (DASHBOARD_PORT), with the same REDIS_URL and DATABASE_URL
+"""
+
+import os
+import sys
+
+from flask import Flask, redirect
+
+import api
+from app import bare_app
+from config import ROOT, Config
+
+
+def create_app(config: Config | None = None) -> Flask:
+    """Return an application that has the dashboard and nothing else."""
+    app = bare_app(config or Config.from_environ())
+    api.init_dashboard(app)
+    app.add_url_rule("/", view_func=lambda: redirect("/rq/"), endpoint="start")
+    return app
+
+
+def main() -> None:
+    """Become gunicorn, with the settings of `gunicorn.conf.py` but for the address."""
+    if api.dashboard.web is None:
+        sys.exit("rq-dashboard is not installed: pip install -r requirements.txt")
+    os.chdir(ROOT)
+    address = f"127.0.0.1:{Config.from_environ().DASHBOARD_PORT}"
+    command = [sys.executable, "-m", "gunicorn", "--bind", address, "--workers", "1", "dashboard:create_app()"]
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""What others on the machine can read of the service: neither the memory of its processes, nor its database."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import secrecy
+import servers
+from app import create_app
+from config import Config
+from models import db
+from servers import ROOT
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux closes memory")
+READS_DUMPABLE = "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"  # PR_GET_DUMPABLE
+
+
+@linux
+def test_memory_is_closed_for_the_process_and_what_it_forks() -> None:
+    code = "import secrecy, os, sys; secrecy.close_memory(); pid = os.fork(); pid and os.waitpid(pid, 0);"
+    result = subprocess.run([sys.executable, "-c", code + READS_DUMPABLE], cwd=ROOT, check=True, capture_output=True)
+    assert result.stdout.split() == [b"0", b"0"]
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Service]:
+    """A service with the embedded queue server and database."""
+    with servers.service(tmp_path_factory.mktemp("closed"), REDIS_URL="") as running:
+        yield running
+
+
+def is_closed(process: psutil.Process) -> bool:
+    """Whether the kernel gives the process's files in /proc to root alone, or, for root itself, reads its own limit.
+
+    /proc/<pid>/coredump_filter and its kin belong to root where a process is not dumpable (proc(5)).
+    """
+    return Path(f"/proc/{process.pid}/environ").stat().st_uid == 0
+
+
+@linux
+@pytest.mark.skipif(os.geteuid() == 0, reason="for root, /proc shows no difference")
+def test_memory_of_every_process_with_credentials_is_closed(embedded: servers.Service) -> None:
+    ours = [p for p in embedded.processes() if "valkey" not in p.name()]
+    assert len(ours) >= 5  # two of gunicorn, the worker's, the queue's keeper
+    assert [p.cmdline() for p in ours if not is_closed(p)] == []
+
+
+def test_the_database_is_for_us_alone(embedded: servers.Service) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in embedded.home.glob("datarun.sqlite*")}
+    assert set(modes) >= {"datarun.sqlite", "datarun.sqlite-wal", "datarun.sqlite-shm"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_database_that_was_open_is_closed(tmp_path: Path) -> None:
+    for name in ("datarun.sqlite", "datarun.sqlite-wal", "other"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o644)
+    secrecy.close_database(tmp_path / "datarun.sqlite")
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "datarun.sqlite": 0o600,
+        "datarun.sqlite-wal": 0o600,
+        "other": 0o644,
+    }
+
+
+def test_the_home_folder_lets_folds_pass_and_nobody_look(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    mask = os.umask(0o022)
+    try:
+        app = create_app(Config(DATARUN_HOME=home))
+    finally:
+        os.umask(mask)
+    assert home.stat().st_mode & 0o777 == 0o711
+    with app.app_context():
+        db.create_all()
+        assert {path.stat().st_mode & 0o777 for path in home.glob("datarun.sqlite*")} == {0o600}
+        db.engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:////nowhere/at/all/db"])
+def test_a_database_without_a_file_is_no_error(tmp_path: Path, url: str) -> None:
+    create_app(Config(DATARUN_HOME=tmp_path, DATABASE_URL=url))
