@@ -41,7 +41,17 @@ class Config:
     DATABASE_URL: str = setting(
         "", "any SQLAlchemy URL; `postgres://` is understood too", shown="SQLite in `DATARUN_HOME`"
     )
+    DATABASE_CONNECTIONS: int = setting(
+        8,
+        "most connections of a web process to PostgreSQL: 2 for each of its 4 threads; "
+        "a worker has one, while it reads or writes",
+    )
     REDIS_URL: str = setting("", "a Redis or Valkey server", shown="an embedded server in `DATARUN_HOME`")
+    REDIS_CERTIFICATE: str = setting(
+        "required",
+        "of a `rediss://` server: `required` to be valid, or `any`, as Heroku's are self-signed",
+        choices=("required", "any"),
+    )
     DATARUN_USERNAME: str = setting("", "a user that exists from the start of web or release on", shown="none")
     DATARUN_PASSWORD: str = setting("", "the password of that user", shown="none")
     PROXY_HOPS: int = setting(0, "proxies before the web server whose X-Forwarded-For, -Proto and -Host are believed")

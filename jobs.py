@@ -60,6 +60,8 @@ def connection(config: Config, patient: bool = False) -> Redis:
         options |= {"retry": Retry(ExponentialBackoff(cap=2, base=0.1), 30)}
     else:
         options |= {"retry": Retry(NoBackoff(), 0), "socket_timeout": ANSWER_TIMEOUT}
+    if config.REDIS_URL.startswith("rediss:") and config.REDIS_CERTIFICATE == "any":
+        options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
     if config.REDIS_URL:
         return Redis.from_url(config.REDIS_URL, **options)
     pool = ConnectionPool(

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, NoReturn
 
-from flask import Flask, current_app, jsonify
+from flask import Flask, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
+from api.body import MULTIPART
 from models import db
 
 RETRY_AFTER = 5  # seconds that a client is asked to wait for the database
@@ -46,6 +47,15 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, answer_http_error)
     for unreachable in (OperationalError, InterfaceError, PoolTimeout):
         app.register_error_handler(unreachable, answer_unavailable)
+    app.teardown_appcontext(end_session)  # comes before Flask-SQLAlchemy's own
+
+
+def end_session(_error: BaseException | None) -> None:
+    """Give up what was only read; a database that has gone meanwhile must not spoil the answer."""
+    try:
+        db.session.close()
+    except (OperationalError, InterfaceError) as error:
+        current_app.logger.warning("the database has gone while a request was answered: %s", error)
 
 
 def answer_refusal(error: ValidationError) -> ResponseReturnValue:
@@ -62,9 +72,20 @@ def listed(messages: Any) -> list[str]:
 def answer_http_error(error: HTTPException) -> ResponseReturnValue:
     """Keep the status and headers (Allow, for example) of Werkzeug's answer, and say it in JSON."""
     answer = error.get_response()
-    answer.data = jsonify(detail=error.description).data
+    answer.data = jsonify(detail=too_large() if error.code == 413 else error.description).data
     answer.content_type = "application/json"
     return answer
+
+
+def too_large() -> str:
+    """Say which limit the request's body is over, and how to send more."""
+    largest, larger = current_app.config["MAX_BODY_SIZE"], current_app.config["MAX_UPLOAD_SIZE"]
+    if request.mimetype == MULTIPART:
+        return f"The body is too large: a multipart/form-data body may have {larger} MB, its fields {largest} MB."
+    return (
+        f"The body is too large: a JSON or form body may have {largest} MB. "
+        f"Send larger files as parts of multipart/form-data, which may have {larger} MB."
+    )
 
 
 def answer_unavailable(error: DBAPIError | PoolTimeout) -> ResponseReturnValue:

@@ -4,13 +4,15 @@ import io
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
-from flask import Flask
+from flask import Flask, Response
 from flask.testing import FlaskClient
 from posts import IRIS, NEW_FOLD, counts
 
 from app import create_app
 from config import Config
+from models import db
 from servers import PASSWORD, USERNAME, free_port
 
 RAW_DATA = "/runapp/rawdata/"
@@ -121,7 +123,12 @@ def test_a_body_over_its_limit_is_too_large(
     app.config[setting] = 1  # MB
     answer = client.post(RAW_DATA, data=b"x" * 1_000_001, content_type=content_type)
     assert answer.status_code == 413
-    assert list(answer.json) == ["detail"]
+    json_or_form = (
+        "The body is too large: a JSON or form body may have 1 MB. "
+        "Send larger files as parts of multipart/form-data, which may have 2048 MB."
+    )
+    multipart = "The body is too large: a multipart/form-data body may have 1 MB, its fields 64 MB."
+    assert answer.json == {"detail": multipart if "multipart" in content_type else json_or_form}
     assert not any(counts(app, queue).values())
 
 
@@ -178,3 +185,18 @@ def test_without_a_database_the_service_is_unavailable(config: Config, url: str)
         client.post("/runapp/submissionfold/", json=NEW_FOLD, auth=(USERNAME, PASSWORD)),
     ):
         assert (answer.status_code, answer.json, answer.headers["Retry-After"]) == (503, expected, "5")
+
+
+def test_an_answer_outlives_the_database_that_goes_meanwhile(database_url: str, app: Flask) -> None:
+    @app.after_request
+    def end_connections(answer: Response) -> Response:
+        if db.engine.dialect.name == "postgresql":
+            with psycopg.connect(database_url, autocommit=True) as other:
+                ours = "datname = current_database() AND pid <> pg_backend_pid()"
+                other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
+        return answer
+
+    client, auth = app.test_client(), (USERNAME, PASSWORD)
+    assert client.get(RAW_DATA, auth=auth).status_code == 200
+    refused = client.post("/runapp/rawdata/split/", json={"raw_data_id": 7, "held_out_test": 0.5}, auth=auth)
+    assert refused.status_code == 400

@@ -1,0 +1,139 @@
+"""What a platform gives: rediss:// with self-signed certificates, few database connections, PostgreSQL by network."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import psycopg
+import pytest
+import redis
+import rows
+from sqlalchemy import text
+from workers import Running, asleep, final, iris_fold
+
+import jobs
+from app import CONNECT_ARGS, create_app
+from config import Config
+from models import State, db
+from servers import ROOT
+
+PIECE = 65536  # bytes
+
+
+@contextmanager
+def encrypted(path: str) -> Iterator[str]:
+    """Serve a queue server's socket by TLS, with a self-signed certificate; give the URL."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ROOT / "tests" / "self_signed.pem")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=(listener, context, path), daemon=True).start()
+        yield f"rediss://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def accept(listener: socket.socket, context: ssl.SSLContext, path: str) -> None:
+    with suppress(OSError):
+        while True:
+            client, _address = listener.accept()
+            threading.Thread(target=relay, args=(client, context, path), daemon=True).start()
+
+
+def relay(client: socket.socket, context: ssl.SSLContext, path: str) -> None:
+    """Pass on what comes from either side, until one of them closes."""
+    with (
+        suppress(OSError),
+        socket.socket(socket.AF_UNIX) as server,
+        context.wrap_socket(client, server_side=True) as plain,
+    ):
+        server.connect(path)
+        back = threading.Thread(target=copy, args=(server, plain), daemon=True)
+        back.start()
+        copy(plain, server)
+        back.join()
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(PIECE):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def rediss_url(queue_url: str, queue: redis.Redis) -> Iterator[str]:
+    with encrypted(queue_url.removeprefix("unix://")) as url:
+        yield url
+
+
+def test_a_self_signed_certificate_is_refused_by_default(config: Config, rediss_url: str) -> None:
+    with pytest.raises(redis.ConnectionError, match="certificate verify failed"):
+        jobs.connection(replace(config, REDIS_URL=rediss_url)).ping()
+
+
+def test_a_self_signed_certificate_is_taken_where_a_setting_says_so(config: Config, rediss_url: str) -> None:
+    for patient in (False, True):
+        with jobs.connection(replace(config, REDIS_URL=rediss_url, REDIS_CERTIFICATE="any"), patient) as connection:
+            assert connection.ping()
+
+
+def test_a_fold_is_trained_by_a_worker_that_reaches_the_queue_by_tls(
+    start: Callable[..., Running], rediss_url: str
+) -> None:
+    start(REDIS_URL=rediss_url, REDIS_CERTIFICATE="any")
+    assert final(iris_fold("logistic_regression")).state == State.TESTED
+
+
+def others(postgres_url: str) -> int:
+    """Return how many connections to the database there are, beside those that ask."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        [count] = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query NOT LIKE '%count(*)%'"
+        ).fetchone()
+    return count
+
+
+def test_a_worker_holds_no_connection_while_it_trains(
+    start: Callable[..., Running], fast: Config, postgres_url: str
+) -> None:
+    app = create_app(replace(fast, DATABASE_URL=postgres_url))
+    with app.app_context():
+        rows.create_tables()
+        start(DATABASE_URL=postgres_url, HEARTBEAT_INTERVAL=5.0, DEAD_AFTER=30.0, RECONCILE_INTERVAL=30.0)
+        fold = asleep(iris_fold("sleeps"))
+        db.session.rollback()
+        db.engine.dispose()
+        seen = [others(postgres_url) for _ in range(50)]
+        assert min(seen) == 0
+        assert sum(n > 0 for n in seen) < 25  # its looks at whether the row is still its own, once a second
+        assert final(fold).state == State.TESTED
+        db.session.rollback()
+        db.engine.dispose()
+
+
+def test_the_connections_of_a_web_process_are_limited(config: Config, postgres_url: str) -> None:
+    app = create_app(replace(config, DATABASE_URL=postgres_url, DATABASE_CONNECTIONS=2))
+
+    def ask(_number: int) -> int:
+        with app.app_context(), db.engine.connect() as connection:
+            connection.execute(text("SELECT pg_sleep(0.05)"))
+            return others(postgres_url)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(ask, range(24))) == 2
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_a_connection_notices_a_network_that_is_gone(config: Config, postgres_url: str) -> None:
+    """The kernel does it by these parameters of libpq; see the test of several hosts for a network that is cut."""
+    app = create_app(replace(config, DATABASE_URL=postgres_url))
+    with app.app_context(), db.engine.connect() as connection:
+        used = connection.connection.driver_connection.info.get_parameters()
+        assert {name: int(used[name]) for name in CONNECT_ARGS} == CONNECT_ARGS
+    with app.app_context():
+        db.engine.dispose()
