@@ -88,7 +88,9 @@ def time_of_start(home: Path) -> float:
     begun = time.perf_counter()
     try:
         command = ["make", "--silent", "run", f"PYTHON={sys.executable}"]
-        with running(command, home / "run.log", cwd=ROOT, env={**os.environ, **settings}) as process:
+        with running(
+            command, home / "run.log", cwd=ROOT, env={**os.environ, **settings}, start_new_session=True
+        ) as process:
             wait_until(lambda: answers(port, process), START_TIMEOUT, f"make run answers; log in {home}")
             return time.perf_counter() - begun
     finally:

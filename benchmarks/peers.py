@@ -18,7 +18,8 @@ from celery import Celery
 from redis import Redis
 from rq import Queue
 
-from tests.servers import running, valkey, wait_until
+import queue_server
+from tests.servers import running, wait_until
 
 from . import data, peer_rq
 from .figures import Skipped
@@ -80,7 +81,13 @@ class WarmProcess:
 def warm_process(folder: Path) -> Iterator[WarmProcess]:
     command = [sys.executable, "-m", "benchmarks.peer_tasks", folder, "--warm"]
     with subprocess.Popen(
-        command, cwd=folder, env=environment(), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        command,
+        cwd=folder,
+        env=environment(),
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     ) as process:
         try:
             yield WarmProcess(process)
@@ -165,14 +172,27 @@ class TaskQueue:
 
 
 @contextmanager
+def broker_of(folder: Path) -> Iterator[str]:
+    """Run a queue server as datarun's own is; give its URL. Ctrl-C at the terminal does not reach it."""
+    queue_server.ensure(folder)
+    try:
+        yield queue_server.url(folder)
+    finally:
+        queue_server.stop(folder)
+
+
+@contextmanager
 def celery(folder: Path, concurrency: int) -> Iterator[TaskQueue]:
     """Run a prefork pool of `concurrency` processes."""
-    with valkey() as url:
+    with broker_of(folder / "celery") as url:
         broker = url.replace("unix://", "redis+socket://")
         command = [Path(sys.executable).with_name("celery"), "-A", "benchmarks.peer_celery", "-b", broker, "worker"]
         command += ["--pool", "prefork", "--concurrency", str(concurrency), "--loglevel", "INFO"]
         log = folder / "celery.log"
-        with running(command, log, cwd=folder, env=environment()) as process, Celery(broker=broker) as app:
+        with (
+            running(command, log, cwd=folder, env=environment(), start_new_session=True) as process,
+            Celery(broker=broker) as app,
+        ):
             wait_until(lambda: " ready." in log.read_text(), START_TIMEOUT, f"Celery is ready: {log}")
             yield TaskQueue(
                 lambda *arguments: app.send_task("train_and_record", arguments), [psutil.Process(process.pid)]
@@ -182,11 +202,13 @@ def celery(folder: Path, concurrency: int) -> Iterator[TaskQueue]:
 @contextmanager
 def rq(folder: Path, concurrency: int) -> Iterator[TaskQueue]:
     """Run `concurrency` plain RQ workers."""
-    with valkey() as url, ExitStack() as stack:
+    with broker_of(folder / "rq") as url, ExitStack() as stack:
         connection = Redis.from_url(url)
         command = [sys.executable, "-m", "benchmarks.peer_rq", url]
         workers = [
-            stack.enter_context(running(command, folder / f"rq-{number}.log", cwd=folder, env=environment()))
+            stack.enter_context(
+                running(command, folder / f"rq-{number}.log", cwd=folder, env=environment(), start_new_session=True)
+            )
             for number in range(concurrency)
         ]
         queue = Queue(peer_rq.QUEUE, connection=connection)

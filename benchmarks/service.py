@@ -118,6 +118,7 @@ def service(home: Path, workers: int = CORES, queues: tuple[str, ...] = (), **se
         **{f.name: str(getattr(config, f.name)) for f in fields(Config)},
     }
     options = {"cwd": ROOT, "env": environment}
+    in_order = {**options, "start_new_session": True}  # Ctrl-C at the terminal is for us: we end them in our order
     with ExitStack() as stack:
         stack.callback(queue_server.stop, home)
         subprocess.run(["flask", "db", "upgrade"], check=True, stderr=subprocess.DEVNULL, **options)
@@ -125,7 +126,7 @@ def service(home: Path, workers: int = CORES, queues: tuple[str, ...] = (), **se
         if workers:
             commands["worker"] = [sys.executable, "worker.py", *queues]
         started = {
-            name: stack.enter_context(running(command, home / f"{name}.log", **options))
+            name: stack.enter_context(running(command, home / f"{name}.log", **in_order))
             for name, command in commands.items()
         }
         http = stack.enter_context(requests.Session())
