@@ -263,6 +263,7 @@ def start_daemon() -> int:
         daemon = os.fork()
         if daemon == 0:
             os.closerange(0, 1024)
+            signal.alarm(TIMEOUT)  # whoever would end it may be killed
             signal.pause()
         os.write(pids_end, str(daemon).encode())
         os._exit(0)

@@ -27,6 +27,7 @@ from . import child, sandbox, tree, wire
 from .folders import MOST_FILES, folder_size, make_folders, wipe
 from .log import Log
 from .posted import DATA_FUNCTIONS, ORGANISER
+from .scratch import MOST_SLOTS
 from .task import End, Limits, Usage
 
 WATCH_INTERVAL = 0.05  # seconds between two looks at memory
@@ -39,7 +40,6 @@ EXACT_SHARE = 0.1  # of the time that may go into exact looks at memory
 MOST_MARKS = 64  # at once; the child waits for an answer after each
 MOST_NUMBERS = 64  # in a fact
 SENTENCE_LENGTH = 1000  # characters that the child may add to the last sentence
-MOST_SLOTS = 512  # of one zygote
 WORKER_GONE = 2  # exit status of a supervisor
 PHASES = {  # of each kind of task, without and with a Python file of the data set's own
     ("fold", False): ("load", "import", "train", "validation", "test"),

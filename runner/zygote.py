@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import sandbox, selftest, slot, tree, wire
+from .scratch import sweep, take_number
 
 # What submissions import most: a fold's first use would cost it tens of milliseconds.
 PRELOADED = (
@@ -81,22 +82,24 @@ def main(control: socket.socket) -> None:
         tree.end_all(os.getpid())  # what a self-test that failed has left
     shared = replace(shared, level=found.level)
     wire.send(control, {"ready": {"level": found.level, "missing": found.missing, "versions": versions()}})
-    slots: dict[int, int] = {}  # numbers of the living ones, by process id
+    slots: set[int] = set()  # the process ids of the living ones
+    sweep(shared.scratch)
     while True:
         select.select([control], [], [], 1.0)
-        reap(slots)
+        reap(slots, shared.scratch)
         try:
             if not select.select([control], [], [], 0)[0]:
                 continue
             _message, [fd] = wire.receive(control)
         except (EOFError, ConnectionError):
             return
-        number = next(n for n in range(slot.MOST_SLOTS) if n not in slots.values())
+        number, lock = take_number(shared.scratch)
         if (pid := os.fork()) == 0:
             control.close()
             slot.main(socket.socket(fileno=fd), number, shared)
         os.close(fd)
-        slots[pid] = number
+        os.close(lock)
+        slots.add(pid)
 
 
 def versions() -> dict[str, str]:
@@ -107,12 +110,15 @@ def versions() -> dict[str, str]:
     }
 
 
-def reap(slots: dict[int, int]) -> None:
-    """Collect slots that ended, and end what a slot that was killed has left to us."""
+def reap(slots: set[int], scratch: Path) -> None:
+    """Collect slots that ended, and end and remove what a slot that was killed has left to us."""
+    before = len(slots)
     with suppress(ChildProcessError):
         while pid := os.waitpid(-1, os.WNOHANG)[0]:
-            slots.pop(pid, None)
+            slots.discard(pid)
     tree.end_all(os.getpid(), spare=slots)
+    if len(slots) < before:
+        sweep(scratch)
 
 
 if __name__ == "__main__":
