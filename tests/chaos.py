@@ -14,6 +14,7 @@ import ctypes
 import io
 import itertools
 import json
+import os
 import random
 import re
 import socket
@@ -184,7 +185,8 @@ class Platform:
         if database == "postgresql":
             homes.append(folder / "other_home")  # as on another host
             server = stack.enter_context(postgres_set_up())
-            self.add("postgres", server.command, cwd=server.folder, **server.user)
+            command = [*server.command, "-c", "synchronous_commit=on"]  # what is committed outlives a kill
+            self.add("postgres", command, cwd=server.folder, **server.user)
             wait_until(server.answers, 30, "PostgreSQL answers")
             command = [get_binary_path(), "--port", "0", "--unixsocket", folder / "s", "--dir", folder]
             self.add("valkey", [*command, "--appendonly", "yes", "--save", ""])
@@ -231,7 +233,7 @@ def processes() -> dict[str, list[psutil.Process]]:
     """Return every living process below this one, by what it does."""
     found: dict[str, list[psutil.Process]] = defaultdict(list)
     for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
+        with suppress(psutil.Error, ProcessLookupError):
             if process.status() != psutil.STATUS_ZOMBIE:
                 found[role(process)].append(process)
     return found
@@ -243,10 +245,7 @@ def role(process: psutil.Process) -> str:
     if "gunicorn" in words:
         return "web worker" if "gunicorn" in above else "web master"
     if "runner.zygote" in words:
-        grandparent = " ".join(parent.parent().cmdline()) if parent and parent.parent() else ""
-        if "runner.zygote" not in above:
-            return "zygote"
-        return "slot" if "runner.zygote" not in grandparent else "process of a fold"
+        return zygotes_role(process, parent, "runner.zygote" in above)
     if "worker.py" in words:
         if "worker.py" not in above:
             return "worker main"
@@ -258,6 +257,16 @@ def role(process: psutil.Process) -> str:
     if process.name() == "postgres":
         return "PostgreSQL's process" if parent and parent.name() == "postgres" else "PostgreSQL"
     return f"other: {words}"
+
+
+def zygotes_role(process: psutil.Process, parent: psutil.Process | None, of_zygote: bool) -> str:
+    """Tell what the zygote has forked by its session: a zygote begins one, and so does a fold's first process."""
+    session = os.getsid(process.pid)
+    if not of_zygote:
+        return "zygote" if session == process.pid else "slot"
+    if session != os.getsid(parent.pid):
+        return "process of a fold"
+    return "slot" if role(parent) == "zygote" else "supervisor" if role(parent) == "slot" else "process of a fold"
 
 
 WEIGHTS = {  # how often each is chosen, by what is done to which process
@@ -275,6 +284,8 @@ WEIGHTS = {  # how often each is chosen, by what is done to which process
     ("stop", "reconciler"): 1,
     ("kill", "slot"): 3,
     ("stop", "slot"): 1,
+    ("kill", "supervisor"): 2,
+    ("stop", "supervisor"): 1,
     ("stop", "process of a fold"): 1,
     ("kill", "zygote"): 2,
     ("stop", "zygote"): 1,
