@@ -18,9 +18,10 @@ from sqlalchemy import delete, exists, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from models import FILE_NAME_LENGTH, Chunk, Content, RawData, RawDataFile, SubmissionFile, db
+from models import FILE_NAME_LENGTH, UNSYNCHRONIZED, Chunk, Content, RawData, RawDataFile, SubmissionFile, db
 
 CHUNK_SIZE = 2**20  # bytes
+MOST_HASHES = 1000  # in one SQL statement
 OWNERS = (
     RawDataFile.sha256,
     SubmissionFile.sha256,
@@ -29,7 +30,7 @@ OWNERS = (
     RawData.X_train,
     RawData.X_test,
 )  # the columns that name a content
-
+UNOWNED = [~exists().where(owner == Content.sha256) for owner in OWNERS]
 
 EMPTY = hashlib.sha256().hexdigest()
 
@@ -142,12 +143,10 @@ def remove_unowned(session: Session, contents: Iterable[str | None]) -> None:
     """
     wanted = sorted({sha256 for sha256 in contents if sha256})
     session.flush()
-    locked = select(Content.sha256).where(Content.sha256.in_(wanted)).order_by(Content.sha256).with_for_update()
-    session.execute(locked)
-    unowned = [~exists().where(owner == Content.sha256) for owner in OWNERS]
-    session.execute(
-        delete(Content).where(Content.sha256.in_(wanted), *unowned), execution_options={"synchronize_session": False}
-    )
+    for start in range(0, len(wanted), MOST_HASHES):
+        some = Content.sha256.in_(wanted[start : start + MOST_HASHES])
+        session.execute(select(Content.sha256).where(some).order_by(Content.sha256).with_for_update())
+        session.execute(delete(Content).where(some, *UNOWNED), execution_options=UNSYNCHRONIZED)
 
 
 def folder_hash(contents: Mapping[str, str]) -> str:

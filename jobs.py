@@ -13,8 +13,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.connection import ConnectionPool
 from redis.retry import Retry
 from rq import Queue
-from rq.command import send_stop_job_command
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.command import send_command
 from rq.serializers import JSONSerializer
 
 import queue_server
@@ -153,11 +152,13 @@ def stop_tasks(task_ids: Sequence[str | None]) -> None:
 
     Best effort: a worker also notices within a second that its row is no longer its own.
     """
+    ids = [task_id for task_id in task_ids if task_id]
     try:
-        for task_id in filter(None, task_ids):
-            try:
-                send_stop_job_command(app_connection(), task_id, serializer=JSONSerializer)
-            except (InvalidJobOperation, NoSuchJobError):
-                continue
+        with app_connection().pipeline(transaction=False) as pipeline:
+            for task_id in ids:
+                pipeline.hget(Job.key_for(task_id), "worker_name")
+            for task_id, worker_name in zip(ids, pipeline.execute(), strict=True):
+                if worker_name:
+                    send_command(app_connection(), worker_name.decode(), "stop-job", job_id=task_id)
     except (RedisError, OSError) as error:
         log.warning("stop command not sent: %s", error)

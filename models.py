@@ -27,13 +27,18 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     event,
+    func,
+    null,
 )
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.sql.functions import FunctionElement
 
 NAME_LENGTH = 40  # characters of a data set's name
 FILE_NAME_LENGTH = 200  # bytes of a file's name
 MAX_INTEGER = 2**63 - 1  # what both databases hold
 LOCK_TIMEOUT = 30_000  # milliseconds that SQLite waits for another process's write
+CANCELLED = "Cancelled on request."
 
 
 class Base(DeclarativeBase):
@@ -47,6 +52,8 @@ class Base(DeclarativeBase):
         }
     )
 
+
+UNSYNCHRONIZED = {"synchronize_session": False}  # of an UPDATE or DELETE of which the session's objects learn nothing
 
 # After a commit, rows keep what was committed: an answer shows it, whatever others do to the rows meanwhile.
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
@@ -114,6 +121,17 @@ class Cause(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
+UNKNOWN = {
+    "train_time": 0.0,
+    "validation_time": 0.0,
+    "test_time": 0.0,
+    "train_cpu_time": 0.0,
+    "test_cpu_time": 0.0,
+    "train_memory": 0.0,
+    "test_memory": 0.0,
+}  # measures of a fold, until they are known
+
+
 class UTCDateTime(TypeDecorator):
     """A moment, aware and in UTC on both sides (SQLite keeps no time zone)."""
 
@@ -122,6 +140,23 @@ class UTCDateTime(TypeDecorator):
 
     def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class now(FunctionElement):
+    """The database's clock, in UTC."""
+
+    type = UTCDateTime()
+    inherit_cache = True
+
+
+@compiles(now)
+def _now(*_: object, **__: object) -> str:
+    return "now()"
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(*_: object, **__: object) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
 
 
 class Execution:
@@ -139,11 +174,17 @@ class Execution:
     heartbeat_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
+    @classmethod
+    def anew(cls) -> dict[str, Any]:
+        """Return what the columns of a row are before anybody claims it. Its job needs a `task_id` beside."""
+        nothing = dict.fromkeys(("token", "started_at", "heartbeat_at", "ended_at", "log_messages"))
+        return {"attempts": 0, "queued_at": now(), **nothing}
+
     def begin_anew(self) -> None:
         """Give the row a job of its own, which nobody has claimed yet."""
-        self.task_id, self.token, self.attempts = str(uuid4()), None, 0
-        self.queued_at, self.started_at, self.heartbeat_at, self.ended_at = datetime.now(UTC), None, None, None
-        self.log_messages = None
+        for name, value in self.anew().items():
+            setattr(self, name, value)
+        self.task_id = str(uuid4())
 
 
 class User(db.Model):
@@ -172,6 +213,8 @@ class Chunk(db.Model):
 
 class RawData(Execution, db.Model):
     """A data set, its split into a training and a held-out test part, and the job that makes that split."""
+
+    __table_args__ = {"sqlite_autoincrement": True}  # no id comes again, as on PostgreSQL
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), unique=True)
@@ -265,13 +308,18 @@ class SubmissionFold(Execution, db.Model):
         cascade="all, delete-orphan", single_parent=True, uselist=False
     )
 
-    def begin_anew(self) -> None:
-        """Return the fold to TODO, without the results that it had."""
-        super().begin_anew()
-        self.state, self.cause, self.isolation, self.predictions, self.new = State.TODO, None, None, None, True
-        self.versions = self.submission_hash = self.raw_data_hash = None
-        self.train_time = self.validation_time = self.test_time = 0.0
-        self.train_cpu_time = self.test_cpu_time = self.train_memory = self.test_memory = 0.0
+    @classmethod
+    def anew(cls) -> dict[str, Any]:
+        """Return what the columns of a fold in TODO are, without results."""
+        nothing = dict.fromkeys(("cause", "isolation", "versions", "submission_hash", "raw_data_hash"), null())
+        return super().anew() | {"state": State.TODO, "new": True} | nothing | UNKNOWN
+
+    @classmethod
+    def cancelled(cls) -> dict[str, Any]:
+        """Return what the columns of a cancelled fold are; its log is kept."""
+        so_far = func.nullif(func.rtrim(cls.log_messages, "\n"), "", type_=Text).concat("\n")
+        log = func.coalesce(so_far, "").concat(CANCELLED)
+        return {"state": State.ERROR, "cause": Cause.CANCELLED, "ended_at": now(), "log_messages": log}
 
     __table_args__ = (
         # light lists and delivery read this index alone; reconciliation reads the rows that are not final

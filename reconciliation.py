@@ -17,7 +17,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 import jobs
 from config import Config
-from models import Cause, RawData, State, SubmissionFold
+from models import Cause, RawData, State, SubmissionFold, now
 from recording import (
     OURS,
     Model,
@@ -25,7 +25,6 @@ from recording import (
     key_of,
     lost_note,
     not_final,
-    now,
     restarted,
     session,
     waiting_folds,

@@ -13,14 +13,12 @@ from uuid import uuid4
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.sql.functions import FunctionElement
 
 import files
 import jobs
-from models import Cause, FoldPredictions, RawData, State, Submission, SubmissionFold, UTCDateTime, db
+from models import CANCELLED, UNKNOWN, Cause, FoldPredictions, RawData, State, Submission, SubmissionFold, db, now
 
 log = logging.getLogger(__name__)
 
@@ -28,33 +26,7 @@ DATABASE_GONE = (OperationalError, InterfaceError)  # what a write raises where 
 
 Model = type[RawData] | type[SubmissionFold]
 
-UNKNOWN = {
-    "train_time": 0.0,
-    "validation_time": 0.0,
-    "test_time": 0.0,
-    "train_cpu_time": 0.0,
-    "test_cpu_time": 0.0,
-    "train_memory": 0.0,
-    "test_memory": 0.0,
-}
 OURS = "This is a fault of the service: the submission need not change."
-
-
-class now(FunctionElement):
-    """The database's clock, in UTC."""
-
-    type = UTCDateTime()
-    inherit_cache = True
-
-
-@compiles(now)
-def _now(*_: object, **__: object) -> str:
-    return "now()"
-
-
-@compiles(now, "sqlite")
-def _now_sqlite(*_: object, **__: object) -> str:
-    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
 
 
 @contextmanager
@@ -151,6 +123,13 @@ class Claim:
             if ours := self._update(opened, ended_at=now(), **values):
                 fail_waiting_folds(opened, self.id, cause)
             return ours
+
+    def cancel(self) -> bool:
+        """End the row as cancelled; a fold keeps its log. False where the row is not ours."""
+        if self.model is RawData:
+            return self.fail(Cause.CANCELLED, CANCELLED)
+        with session() as opened:
+            return self._update(opened, **SubmissionFold.cancelled())
 
     def give_back(self, why: str = "", waits: bool = False) -> bool:
         """Return the row to the queue, first in line; False where the row is not ours.

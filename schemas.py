@@ -398,6 +398,12 @@ class Split(Request):
     force = Boolean(load_default=False)
 
 
+class RemovedRawData(Request):
+    """An address's query."""
+
+    force = Boolean(load_default=False)
+
+
 class CustomSplit(Request):
     raw_data_id = Integer(required=True)
 
@@ -542,6 +548,13 @@ class SubmissionFold(Schema):
     started_at = fields.DateTime(allow_none=True)
     ended_at = fields.DateTime(allow_none=True)
     new = fields.Boolean()
+
+
+class OneSubmissionFold(SubmissionFold):
+    queue_position = fields.Integer(
+        allow_none=True,
+        metadata={"description": "waiting folds that come before it; null where it does not wait for a worker"},
+    )
 
 
 class Predictions(SubmissionFold):

@@ -127,7 +127,7 @@ class Worker:
             log.info("%s: replaced or gone, dropped", claim.name)
         except Cancelled:
             log.info("%s: %s", claim.name, Cause.CANCELLED)
-            self._deliver(claim, partial(claim.fail, Cause.CANCELLED, "Cancelled while it ran."))
+            self._deliver(claim, claim.cancel)
         except Stopping:
             log.info("%s: given back", claim.name)
             self._deliver(claim, claim.give_back)

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import current_app, request
 from marshmallow import Schema, ValidationError
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from schemas import MB, Files
@@ -37,6 +38,29 @@ def takes(schema: type[Schema]) -> Callable:
         return wrapper
 
     return decorate
+
+
+def takes_query(schema: type[Schema]) -> Callable:
+    """Give the view what its address's query holds, as loaded by the schema, as its first argument."""
+    loader = schema()
+
+    def decorate(view: Callable) -> Callable:
+        @wraps(view)
+        def wrapper(**arguments: Any) -> Any:
+            return view(loader.load(read_query(loader)), **arguments)
+
+        wrapper.takes_query = loader
+        return wrapper
+
+    return decorate
+
+
+def read_query(schema: Schema) -> dict[str, Any]:
+    """Return the query's values by field, as JSON would have them."""
+    values, errors = _read_texts(schema, request.args)
+    if errors:
+        raise ValidationError(errors)
+    return values
 
 
 def read_body(schema: Schema) -> dict[str, Any]:
@@ -76,16 +100,22 @@ def _read_json() -> dict[str, Any]:
     return body
 
 
-def _read_form(schema: Schema) -> dict[str, Any]:
-    body, errors = {}, {}
-    form, uploaded = request.form, request.files
-    _check_whole()
-    for name, texts in form.lists():
+def _read_texts(schema: Schema, sent: MultiDict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values of a form's or a query's texts, by field, and what is wrong with them."""
+    values, errors = {}, {}
+    for name, texts in sent.lists():
         field = schema.fields.get(name)
         try:
-            body[name] = field.from_form(texts) if field else texts
+            values[name] = field.from_form(texts) if field else texts
         except ValidationError as error:
             errors[name] = error.messages
+    return values, errors
+
+
+def _read_form(schema: Schema) -> dict[str, Any]:
+    form, uploaded = request.form, request.files
+    _check_whole()
+    body, errors = _read_texts(schema, form)
     for name, uploads in uploaded.lists():
         if not isinstance(schema.fields.get(name), Files):
             body[name] = None  # unknown, or refused by the field

@@ -15,6 +15,7 @@ from api.body import MULTIPART
 from models import db
 
 RETRY_AFTER = 5  # seconds that a client is asked to wait for the database
+DEADLOCK = "40P01"  # PostgreSQL's code of that error
 MOST_RACES = 5  # that a request loses before it is given up
 
 
@@ -24,9 +25,9 @@ def refuse(field: str, sentence: str) -> NoReturn:
 
 
 def after_races(change: Callable) -> Callable:
-    """Do `change`, a transaction, again when another request at the same instant has written the same row.
+    """Do `change`, a transaction, again when another request at the same instant has written the same rows.
 
-    The second time, that row is there to be seen, and is refused or built upon as any other.
+    The second time, those rows are there to be seen, and are refused or built upon as any other.
     """
 
     @wraps(change)
@@ -34,12 +35,19 @@ def after_races(change: Callable) -> Callable:
         for _ in range(MOST_RACES - 1):
             try:
                 return change(*args, **kwargs)
-            except IntegrityError:
+            except (IntegrityError, OperationalError) as error:
+                if isinstance(error, OperationalError) and not is_deadlock(error):
+                    raise
                 current_app.logger.info("lost a race; once more: %s", change.__name__)
                 db.session.rollback()
         return change(*args, **kwargs)
 
     return wrapper
+
+
+def is_deadlock(error: DBAPIError) -> bool:
+    """Whether PostgreSQL has ended a transaction because it and another one waited for each other."""
+    return getattr(error.orig, "sqlstate", None) == DEADLOCK
 
 
 def init_app(app: Flask) -> None:

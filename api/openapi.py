@@ -47,11 +47,11 @@ COMPONENTS = {
 blueprint = Blueprint("openapi", __name__)
 
 
-def answers(schema: type[Schema], status: int = 200, many: bool = False, binary: str | None = None) -> Callable:
-    """Say in the document what the view answers, and its other content type; it is the view that dumps it."""
+def answers(schema: type[Schema] | None, status: int = 200, many: bool = False, binary: str | None = None) -> Callable:
+    """Say in the document what the view answers, None for nothing, and its other content type; the view dumps it."""
 
     def decorate(view: Callable) -> Callable:
-        view.answers = (schema(many=many), status, binary)
+        view.answers = (schema and schema(many=many), status, binary)
         return view
 
     return decorate
@@ -91,11 +91,12 @@ def build_document(app: Flask) -> dict[str, Any]:
 def _operation(rule: Rule, view: Callable, plugin: MarshmallowPlugin) -> dict[str, Any]:
     schema, status, binary = view.answers
     body = getattr(view, "takes", None)
-    responses = {str(status): _response("The answer", schema)}
+    query = getattr(view, "takes_query", None)
+    responses = {str(status): _response("The answer", schema) if schema else {"description": "Done"}}
     if binary:
         responses[str(status)]["content"][binary] = {"schema": {"type": "string", "format": "binary"}}
-    refusals = [401, 429, 503] + ([404] if rule.arguments else []) + ([400, 413, 415] if body else [])
-    for refusal in refusals + ([] if "GET" in rule.methods else [403]):
+    refusals = [401, 429, 503, *([404] if rule.arguments else []), *([] if "GET" in rule.methods else [403])]
+    for refusal in refusals + ([400, 413, 415] if body else [400] if query else []):
         description, component = ERRORS[refusal]
         responses[str(refusal)] = _response(description, {"$ref": f"#/components/schemas/{component}"})
     operation = {
@@ -103,13 +104,19 @@ def _operation(rule: Rule, view: Callable, plugin: MarshmallowPlugin) -> dict[st
         "tags": [TAGS.get(rule.endpoint.split(".")[-2], "Other")],
         "summary": (view.__doc__ or "").strip(),
         "security": [{"basic": []}],
-        "parameters": [{"in": "path", "name": name, "required": True, "schema": ID} for name in rule.arguments],
+        "parameters": _parameters(rule, query, plugin),
         "responses": responses,
     }
     if body:
         required = any(field.required for field in body.fields.values())
         operation["requestBody"] = {"required": required, "content": _contents(body, plugin)}
     return operation
+
+
+def _parameters(rule: Rule, query: Schema | None, plugin: MarshmallowPlugin) -> list[dict[str, Any]]:
+    in_path = [{"in": "path", "name": name, "required": True, "schema": ID} for name in rule.arguments]
+    in_query = query.fields.items() if query else ()
+    return in_path + [{"in": "query", "name": name, "schema": _form_field(field, plugin)} for name, field in in_query]
 
 
 def _response(description: str, schema: Any) -> dict[str, Any]:

@@ -1,22 +1,35 @@
 """Data sets: /runapp/rawdata/, and their splits."""
 
 from typing import Any, BinaryIO
+from uuid import uuid4
 
-from flask import Blueprint, g
+from flask import Blueprint, abort, g
 from flask.typing import ResponseReturnValue
-from sqlalchemy import select
+from sqlalchemy import Select, delete, func, select, update
 
 import files
 import jobs
 import schemas
-from api.body import takes
+from api.body import takes, takes_query
 from api.csv_file import TABLES, BadCSV, is_python, judge, separator, too_few_rows
 from api.errors import after_races, refuse
 from api.openapi import answers
 from api.streams import stream
+from api.submission import remove_folds
 from api.uploads import Uploads
 from api.workflow import workflow_fault
-from models import RawData, RawDataFile, State, Submission, SubmissionFold, db, writing
+from models import (
+    MAX_INTEGER,
+    FoldPredictions,
+    RawData,
+    RawDataFile,
+    State,
+    Submission,
+    SubmissionFile,
+    SubmissionFold,
+    db,
+    writing,
+)
 
 MADE_BY_SPLIT = ("split_is", "y_train", "X_train", "X_test")  # columns that name contents
 SHOWN_COLUMNS = 20
@@ -51,6 +64,15 @@ def create(uploads: Uploads, name: str, **columns: str) -> RawData:
         row = RawData(name=name, files_path=f"raw_data/{name}", **columns, files=uploads.store(RawDataFile))
         db.session.add(row)
     return row
+
+
+@blueprint.delete(f"/rawdata/<int(max={MAX_INTEGER}):raw_data_id>/")
+@answers(None, 204)
+@takes_query(schemas.RemovedRawData)
+def delete_raw_data(query: dict[str, Any], raw_data_id: int) -> ResponseReturnValue:
+    """Remove a data set that has no submissions; by force, also its submissions and their folds, which are stopped."""
+    jobs.stop_tasks(remove(raw_data_id, query["force"]))
+    return "", 204
 
 
 @blueprint.post("/rawdata/split/")
@@ -113,10 +135,41 @@ def reset_split(row: RawData, held_out_test: float | None, random_state: int | N
 
 def reset_folds(row: RawData) -> list[str | None]:
     """Return all folds of a data set to TODO; return the ids of their jobs so far."""
-    folds = db.session.scalars(select(SubmissionFold).join(Submission).where(Submission.raw_data == row.id)).all()
-    stopped = [fold.task_id for fold in folds]
-    for fold in folds:
-        fold.begin_anew()
+    of_data = SubmissionFold.databoard_s.in_(submissions_of(row))
+    columns = SubmissionFold.databoard_sf_id, SubmissionFold.task_id
+    before = db.session.execute(select(*columns).where(of_data)).all()
+    fold_ids = select(SubmissionFold.databoard_sf_id).where(of_data)
+    db.session.execute(delete(FoldPredictions).where(FoldPredictions.databoard_sf_id.in_(fold_ids)))
+    db.session.execute(update(SubmissionFold).where(of_data).values(SubmissionFold.anew()))
+    if before:
+        task_ids = [{"databoard_sf_id": fold_id, "task_id": str(uuid4())} for fold_id, _ in before]
+        db.session.execute(update(SubmissionFold), task_ids)
+    return [task_id for _, task_id in before]
+
+
+def submissions_of(row: RawData) -> Select:
+    return select(Submission.databoard_s_id).filter_by(raw_data=row.id)
+
+
+@after_races
+def remove(raw_data_id: int, force: bool) -> list[str | None]:
+    """Commit the removal of a data set and all that is of it; return the ids of jobs, which are to be stopped."""
+    with writing():
+        row = db.session.get(RawData, raw_data_id, with_for_update=True) or abort(
+            404, f"There is no raw data {raw_data_id}."
+        )
+        submissions = submissions_of(row)
+        n = db.session.scalar(select(func.count()).select_from(submissions.subquery()))
+        if n and not force:
+            what = f"Raw data {row.id} has {n} submission{'s' if n > 1 else ''}"
+            refuse("raw_data_id", f"{what}; expected none, or force=true, which removes submissions and folds too.")
+        posted = select(SubmissionFile.sha256).where(SubmissionFile.databoard_s_id.in_(submissions)).distinct()
+        contents = [*db.session.scalars(posted), *(file.sha256 for file in row.files)]
+        contents += [getattr(row, name) for name in MADE_BY_SPLIT]
+        stopped = [row.task_id, *remove_folds(SubmissionFold.databoard_s.in_(submissions))]
+        db.session.execute(delete(Submission).filter_by(raw_data=row.id))
+        db.session.delete(row)
+        files.remove_unowned(db.session(), contents)
     return stopped
 
 

@@ -1,12 +1,20 @@
 """The submission that a fold comes with: known, new, or replaced by force."""
 
-from sqlalchemy import select
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, delete, select
 
 import files
 from api.errors import refuse
 from api.uploads import Uploads
 from api.workflow import split_names
-from models import RawData, Submission, SubmissionFile, SubmissionFold, db
+from models import UNSYNCHRONIZED, RawData, Submission, SubmissionFile, SubmissionFold, db
+
+
+def remove_folds(*conditions: ColumnElement[bool]) -> Sequence[str | None]:
+    """Remove folds, in the present transaction; return the ids of their jobs, which are to be stopped after it."""
+    gone = delete(SubmissionFold).where(*conditions).returning(SubmissionFold.task_id)
+    return db.session.scalars(gone, execution_options=UNSYNCHRONIZED).all()
 
 
 class SubmissionChange:
@@ -25,23 +33,19 @@ class SubmissionChange:
         self.data = self._find_data(raw_data if raw_data is not None else self._old.raw_data)
         self._check_workflow()
 
-    def apply(self, old_fold: SubmissionFold | None) -> list[str | None]:
-        """Make the submission what it shall be, and remove the old fold; return the ids of the jobs of removed folds.
+    def apply(self, databoard_sf_id: int) -> Sequence[str | None]:
+        """Make the submission what it shall be, and remove that fold of it; return the ids of removed folds' jobs.
 
         Where its files or its data change, its other folds are removed too: they are results of what is gone.
         """
         if self._old is None:
             db.session.add(self._new())
             return []
-        changes = self._differs() or self._old.raw_data != self.data.id
-        removed = list(self._old.folds) if changes else [old_fold] if old_fold else []
-        for fold in removed:
-            db.session.delete(fold)
-        db.session.flush()
-        db.session.expire(self._old, ["folds"])
-        if changes:
+        of_submission = SubmissionFold.databoard_s == self._id
+        if self._differs() or self._old.raw_data != self.data.id:
             self._replace()
-        return [fold.task_id for fold in removed]
+            return remove_folds(of_submission)
+        return remove_folds(of_submission, SubmissionFold.databoard_sf_id == databoard_sf_id)
 
     def _new(self) -> Submission:
         return Submission(

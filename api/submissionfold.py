@@ -1,12 +1,14 @@
 """Submissions on cross-validation folds: /runapp/submissionfold/."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from flask import Blueprint, abort, g
 from flask.typing import ResponseReturnValue
-from sqlalchemy import Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_, update
+from sqlalchemy.orm import aliased
 
 import jobs
 import schemas
@@ -14,9 +16,21 @@ from api.body import takes
 from api.errors import after_races, refuse
 from api.openapi import answers
 from api.streams import stream
-from api.submission import SubmissionChange
+from api.submission import SubmissionChange, remove_folds
 from api.uploads import Uploads
-from models import MAX_INTEGER, FoldIndices, FoldPredictions, RawData, State, Submission, SubmissionFold, db, writing
+from models import (
+    FINAL_STATES,
+    MAX_INTEGER,
+    UNSYNCHRONIZED,
+    FoldIndices,
+    FoldPredictions,
+    RawData,
+    State,
+    Submission,
+    SubmissionFold,
+    db,
+    writing,
+)
 
 LARGE = {
     "train_is": FoldIndices.train_is,
@@ -25,6 +39,8 @@ LARGE = {
     "test_predictions": FoldPredictions.test_predictions,
 }
 ELSEWHERE = LARGE | {"predictions_shape": FoldPredictions.predictions_shape, "classes": RawData.classes}
+
+ONE = f"/submissionfold/<int(max={MAX_INTEGER}):databoard_sf_id>/"
 
 blueprint = Blueprint("submissionfold", __name__)
 
@@ -53,11 +69,33 @@ def list_submission_folds_light() -> ResponseReturnValue:
     return stream(Row._asdict, [select(*columns)], SubmissionFold.databoard_sf_id)
 
 
-@blueprint.get(f"/submissionfold/<int(max={MAX_INTEGER}):databoard_sf_id>/")
-@answers(schemas.SubmissionFold)
+@blueprint.get(ONE)
+@answers(schemas.OneSubmissionFold)
 def get_submission_fold(databoard_sf_id: int) -> ResponseReturnValue:
-    """Get a submission fold, with all attributes."""
-    return dump(databoard_sf_id) or abort(404, f"There is no submission fold {databoard_sf_id}.")
+    """Get a submission fold, with all attributes and its position in the queue."""
+    return dump_one(databoard_sf_id)
+
+
+@blueprint.delete(ONE)
+@answers(None, 204)
+def delete_submission_fold(databoard_sf_id: int) -> ResponseReturnValue:
+    """Remove a submission fold, stopped where it runs; its submission stays, even without folds."""
+    with writing():
+        removed = remove_folds(SubmissionFold.databoard_sf_id == databoard_sf_id)
+    jobs.stop_tasks(removed)
+    return ("", 204) if removed else not_found(databoard_sf_id)
+
+
+@blueprint.post(f"{ONE}cancel/")
+@answers(schemas.OneSubmissionFold)
+def cancel_submission_fold(databoard_sf_id: int) -> ResponseReturnValue:
+    """Stop a submission fold, which ends in ERROR as cancelled; one that has ended stays as it is."""
+    to_end = SubmissionFold.databoard_sf_id == databoard_sf_id, SubmissionFold.state.not_in(FINAL_STATES)
+    end = update(SubmissionFold).where(*to_end).values(SubmissionFold.cancelled())
+    with writing():
+        cancelled = db.session.scalars(end.returning(SubmissionFold.task_id), execution_options=UNSYNCHRONIZED).all()
+    jobs.stop_tasks(cancelled)
+    return dump_one(databoard_sf_id)
 
 
 @blueprint.post("/submissionfold/")
@@ -83,7 +121,7 @@ class Made:
     fold: SubmissionFold
     answer: dict[str, Any]
     runs_now: bool  # otherwise it waits for its data's split
-    stopped: list[str | None]  # jobs of the folds that it replaced
+    stopped: Sequence[str | None]  # jobs of the folds that it replaced
 
 
 @after_races
@@ -101,14 +139,14 @@ def create(
     """Commit the fold, whatever `force` allows it to replace being replaced."""
     with writing():
         change = SubmissionChange(databoard_s_id, raw_data, uploads, forced=force == "submission, submission_fold")
-        old = db.session.get(SubmissionFold, databoard_sf_id)
-        if old is not None and not force:
+        known = db.session.scalar(select(SubmissionFold.databoard_s).filter_by(databoard_sf_id=databoard_sf_id))
+        if known is not None and not force:
             refuse("databoard_sf_id", "SubmissionFold with this databoard_sf_id already exists.")
-        if old is not None and old.databoard_s != databoard_s_id:
-            other = f"Submission fold {databoard_sf_id} is one of submission {old.databoard_s}"
+        if known not in (None, databoard_s_id):
+            other = f"Submission fold {databoard_sf_id} is one of submission {known}"
             refuse("databoard_s_id", f"{other}; expected that submission, or another databoard_sf_id.")
         check_split(change.data, train_is, test_is)
-        stopped = change.apply(old)
+        stopped = change.apply(databoard_sf_id)
         fold = SubmissionFold(databoard_sf_id=databoard_sf_id, databoard_s=databoard_s_id, priority=priority)
         fold.begin_anew()
         fold.indices = FoldIndices(**packed)
@@ -123,6 +161,33 @@ def dump(databoard_sf_id: int) -> dict[str, Any] | None:
     one = select_folds(list(schema.fields)).where(SubmissionFold.databoard_sf_id == databoard_sf_id)
     row = db.session.execute(one).one_or_none()
     return row and schema.dump(row)
+
+
+def dump_one(databoard_sf_id: int) -> dict[str, Any]:
+    answer = dump(databoard_sf_id) or not_found(databoard_sf_id)
+    return answer | {"queue_position": queue_position(databoard_sf_id)}
+
+
+def not_found(databoard_sf_id: int) -> NoReturn:
+    abort(404, f"There is no submission fold {databoard_sf_id}.")
+
+
+def queue_position(databoard_sf_id: int) -> int | None:
+    """Return how many waiting folds come before this one; None where it does not wait for a worker."""
+    fold, other = SubmissionFold, aliased(SubmissionFold)
+    before = tuple_(*queue_order(other)) < tuple_(*queue_order(fold))
+    count = select(func.count()).select_from(other).where(*waits(other), before).scalar_subquery()
+    return db.session.scalar(select(count).where(fold.databoard_sf_id == databoard_sf_id, *waits(fold)))
+
+
+def queue_order(fold: type[SubmissionFold]) -> tuple[ColumnElement, ...]:
+    return fold.priority, fold.queued_at, fold.databoard_sf_id
+
+
+def waits(fold: type[SubmissionFold]) -> tuple[ColumnElement[bool], ...]:
+    """The conditions on a fold that can be run, and that no worker has claimed yet."""
+    split = select(Submission.databoard_s_id).join(RawData).where(RawData.split_state == State.DONE)
+    return fold.state == State.TODO, fold.token.is_(None), fold.databoard_s.in_(split)
 
 
 def check_split(data: RawData, train_is: np.ndarray, test_is: np.ndarray) -> None:

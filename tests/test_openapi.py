@@ -15,7 +15,7 @@ from models import State
 from servers import PASSWORD, USERNAME
 
 EXAMPLES = 25  # of each operation
-OPERATIONS = 12
+OPERATIONS = 15
 # A value that only the data can judge (is there such a row, is the content a CSV) is a 400 where it is wrong.
 CONFIG = {
     "auth": {"basic": {"username": USERNAME, "password": PASSWORD}},
@@ -41,7 +41,10 @@ def test_the_document_describes_every_request(document: dict) -> None:
         ("post", "/runapp/raw_data/customsplit/"),
         ("get", "/runapp/submissionfold/"),
         ("post", "/runapp/submissionfold/"),
+        ("delete", "/runapp/rawdata/{raw_data_id}/"),
         ("get", "/runapp/submissionfold/{databoard_sf_id}/"),
+        ("delete", "/runapp/submissionfold/{databoard_sf_id}/"),
+        ("post", "/runapp/submissionfold/{databoard_sf_id}/cancel/"),
         ("get", "/runapp/submissionfold-light/"),
         ("post", "/runapp/testpredictions/list/"),
         ("post", "/runapp/testpredictions/new/"),
@@ -52,7 +55,7 @@ def test_every_request_of_the_document_has_its_media_types(document: dict) -> No
     bodies = {
         path: list(operations["post"]["requestBody"]["content"])
         for path, operations in document["paths"].items()
-        if "post" in operations
+        if "requestBody" in operations.get("post", {})
     }
     form, multipart = "application/x-www-form-urlencoded", "multipart/form-data"
     assert bodies["/runapp/rawdata/"] == ["application/json", multipart]

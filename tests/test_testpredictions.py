@@ -23,7 +23,7 @@ from servers import PASSWORD, USERNAME
 
 LIST = "/runapp/testpredictions/list/"
 NEW = "/runapp/testpredictions/new/"
-UNSAID = {"train_is", "test_is", "priority", "task_id", "new"}
+UNSAID = {"train_is", "test_is", "priority", "task_id", "new", "queue_position"}
 
 
 @pytest.fixture(autouse=True)

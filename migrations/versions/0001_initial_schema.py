@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["y_train"], ["content.sha256"], name=op.f("fk_raw_data_y_train_content")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_raw_data")),
         sa.UniqueConstraint("name", name=op.f("uq_raw_data_name")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("raw_data", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_raw_data_split_state"), ["split_state"], unique=False)
