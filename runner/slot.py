@@ -17,6 +17,7 @@ import sysconfig
 import tempfile
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -106,12 +107,22 @@ def serve(control: socket.socket, number: int, settings: Settings) -> int:
     prepared = sandbox.prepare(uid=uid)
     ours = [os.getpid(), os.getppid()]
     wipe(home)  # of a slot that was killed
+    supervisors: deque[int] = deque()  # the one whose turn it is, and the next: its fork keeps nobody waiting
+    turn, begun = os.pipe()
+    os.close(begun)
     status = 0
     while not status:
+        next_turn, done = os.pipe()
         pid = os.fork()
         if pid == 0:
-            supervise(control, ours, home, number, prepared, settings)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            os.close(next_turn)
+            supervise(turn, done, control, ours, home, number, prepared, settings)
+        os.close(turn)
+        os.close(done)
+        turn = next_turn
+        supervisors.append(pid)
+        if len(supervisors) == 2:
+            status = os.waitstatus_to_exitcode(os.waitpid(supervisors.popleft(), 0)[1])
     tree.end_all(os.getpid())
     settings.starts[number] = math.inf
     wipe(home)
@@ -119,9 +130,19 @@ def serve(control: socket.socket, number: int, settings: Settings) -> int:
 
 
 def supervise(
-    control: socket.socket, ours: list[int], home: Path, number: int, prepared: sandbox.Prepared, settings: Settings
+    turn: int,
+    done: int,
+    control: socket.socket,
+    ours: list[int],
+    home: Path,
+    number: int,
+    prepared: sandbox.Prepared,
+    settings: Settings,
 ) -> NoReturn:
-    """Be a supervisor: run the next task from the worker and end."""
+    """Be a supervisor: when `turn` says that the one before is done, run the next task from the worker and end.
+
+    `turn` is the reading end of a pipe whose writing end, `done`, that one alone had.
+    """
     status = 1
     try:
         sandbox.die_with(ours[0])
@@ -129,11 +150,13 @@ def supervise(
             os.nice(-NICENESS)
         tree.become_subreaper()
         protected = sandbox.protecting(prepared, [os.getpid(), *ours])
+        os.read(turn, 1)
         message, files = wire.receive(control)
         with suppress(AttributeError):  # where the system has no such thing
             settings.starts.obj.madvise(mmap.MADV_DONTFORK)  # no fold may write to it: madvise(2)
         if "stop" not in message:  # else it crossed the end of its task
             Task(message, files, control, home, number, protected, settings).run()
+        os.close(done)
         status = 0
     except (EOFError, ConnectionError):
         status = WORKER_GONE

@@ -389,12 +389,13 @@ def test_a_slot_that_is_killed_is_lost_and_its_fold_dies_with_it(
 ) -> None:
     slot, process = second_slot
     start_flood(slot, iris)
-    [_supervisor, child] = process.children(recursive=True)
+    below = process.children(recursive=True)
     process.kill()
     with pytest.raises(SlotLost):
         while slot.receive(timeout=60):
             pass
-    child.wait(timeout=10)
+    _gone, alive = psutil.wait_procs(below, timeout=10)
+    assert alive == []
 
 
 def test_a_fold_dies_with_its_worker(second_slot: tuple[Slot, psutil.Process], iris: Data) -> None:
