@@ -182,6 +182,8 @@ def train_test_fold(job: dict[str, Any], home: Path, inputs: list[int], result: 
     mark(mark="train")
     for phase, X in (("validation", X_train), ("test", X_test)):
         predictions = workflow.predict(X, job["classes"])
+        if result.tell() + predictions.nbytes > job["limits"]["predictions"]:  # the kernel's limit may be larger
+            raise OutOfRoom
         _write(result, predictions.data)
         mark(mark=phase, shape=predictions.shape)
 

@@ -309,6 +309,13 @@ def test_a_bad_submission_ends_with_its_cause(
     assert len(outcome.log_messages) < 2 * LIMITS.log_kept
 
 
+def test_predictions_beyond_the_limit_are_refused(slot: Slot, iris: Data) -> None:
+    outcome, _events = run(slot, iris.task("forest", np.arange(90), with_limits(predictions=3000)))
+    assert (outcome.state, outcome.cause) == ("ERROR", "output")
+    expected = "The predictions do not fit into 0.003 MB, the limit, while predicting the test rows."
+    assert outcome.log_messages.splitlines()[-1] == expected
+
+
 @pytest.mark.parametrize("submission", ["predicts_lists_of_ints", "predicts_big_endian", "never_ends_its_thread"])
 def test_an_odd_submission_is_tested(slot: Slot, iris: Data, submission: str) -> None:
     outcome, _events = run(slot, iris.task(submission, np.arange(90), SMALL))
