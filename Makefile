@@ -6,11 +6,12 @@ ARGS ?=
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run user demo test chaos lint bench bench-quick clean
+.PHONY: help run user dashboard demo test chaos lint bench bench-quick clean
 
 help:
 	@echo 'make run     web and workers on this machine: http://127.0.0.1:8000 (PORT=... for another port)'
 	@echo 'make user    NAME=...: another user of that service, or another password'
+	@echo 'make dashboard  the queues, on http://127.0.0.1:9181/rq/ (also at /rq/ of the service)'
 	@echo 'make demo    real folds on real data, from posting to scores, on a scratch instance'
 	@echo 'make test    lint and every test; ARGS="-k word" goes to pytest'
 	@echo 'make chaos   one process after another dies under load, for MINUTES=10; ARGS="--database postgresql --seed 1"'
@@ -43,6 +44,9 @@ run: .venv/local
 
 user: .venv/local
 	@$(BIN)/honcho run flask create-user $(NAME)
+
+dashboard: .venv/local
+	@$(BIN)/honcho run python dashboard.py
 
 demo: .venv/local
 	@$(BIN)/python demo.py $(ARGS)

@@ -83,7 +83,10 @@ class MendedTemplates(BaseLoader):
         return source, path, up_to_date
 
 
-STYLE = ".footer-text { padding: 1.5em 0 } p.fixed.intro { height: auto } .exc_info { overflow-wrap: break-word }"
+STYLE = (
+    "#job-data .exc_info { margin-left: 0 } .footer-text { padding: 1.5em 0 }"
+    " p.fixed.intro { height: auto } .exc_info { overflow-wrap: break-word }"
+)
 MENDS = (
     # what is shown is escaped
     (r"\$\('<div/>'\)\.text\(([\w.]+)\)\.html\(\)", r"\1"),  # by the next, instead
