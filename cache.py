@@ -7,21 +7,25 @@
 All of it can be lost at any moment, and is fetched again.
 """
 
+import errno
 import fcntl
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import files
 
 IN_USE = 600.0  # seconds after its last use in which nothing is removed
+JUST_USED = 60.0  # seconds: the same, where the disk is full
 LOCK_WAIT = 0.05  # seconds between two attempts to get a lock
 
+Written = TypeVar("Written")
 Beat = Callable[[], None]  # called often while we copy; what it raises ends the copy
 
 
@@ -37,17 +41,7 @@ class Cache:
         path = self._folder / "contents" / sha256
         with self._lock(sha256, beat):
             if not path.exists():
-                self._make_room()
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-                    try:
-                        file.writelines(beating(sha256, beat))
-                        file.flush()
-                        os.fsync(file.fileno())
-                        Path(file.name).replace(path)
-                    except BaseException:
-                        Path(file.name).unlink()
-                        raise
+                self._write(partial(fetch, path, sha256, beat))
             os.utime(path)
         return path
 
@@ -57,18 +51,14 @@ class Cache:
         path = self._folder / files_path / sha256
         with self._lock(sha256, beat):
             if not path.exists():
-                pieces = {name: beating(content, beat) for name, content in contents.items()}
-                files.save_files(path, {"files": pieces})
+                self._write(partial(fetch_folder, path, contents, beat))
             os.utime(path)
         return path
 
     def nameless(self, sha256: str, beat: Beat) -> BinaryIO:
         """Return the content in a file that no path leads to: a data set's own files, which hold labels."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (whoever asked closes it)
-        file.writelines(beating(sha256, beat))
-        file.seek(0)
-        return file
+        return self._write(partial(fetch_nameless, self._folder, sha256, beat))
 
     @contextmanager
     def _lock(self, sha256: str, beat: Beat) -> Iterator[None]:
@@ -84,19 +74,37 @@ class Cache:
                     time.sleep(LOCK_WAIT)
             yield
 
-    def _make_room(self) -> None:
-        """Remove what was used longest ago, until the rest is no more than the cache may hold."""
+    def _write(self, write: Callable[[], Written]) -> Written:
+        """Write, and keep the cache within its size; where the disk is full, make room on it and write once more."""
+        try:
+            written = write()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._make_room(0, JUST_USED)
+            written = write()
+        self._make_room(self._size, IN_USE)
+        return written
+
+    def _make_room(self, most: int, unused_for: float) -> None:
+        """Remove what was used longest ago, until the rest has `most` bytes, or was used in the last seconds."""
         entries = [
             *self._folder.glob("contents/*"),
             *self._folder.glob("submissions/*/*"),
             *self._folder.glob("raw_data/*/*"),
         ]
-        used = sorted(((path.stat().st_mtime, size_of(path), path) for path in entries), reverse=True)
         total = 0
-        for mtime, size, path in used:
+        for mtime, size, path in sorted(filter(None, map(use_of, entries)), reverse=True):
             total += size
-            if total > self._size and time.time() - mtime > IN_USE:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if total > most and time.time() - mtime > unused_for:
+                self._remove(path, mtime)
+
+    def _remove(self, path: Path, mtime: float) -> None:
+        """Remove an entry, unless another worker uses it now or has just used it."""
+        with (self._folder / "locks" / path.name).open("wb") as lock, suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.stat().st_mtime == mtime:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def beating(sha256: str, beat: Beat) -> Iterator[bytes]:
@@ -106,5 +114,39 @@ def beating(sha256: str, beat: Beat) -> Iterator[bytes]:
         yield piece
 
 
-def size_of(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+def fetch(path: Path, sha256: str, beat: Beat) -> None:
+    """Write a content to that path, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        try:
+            file.writelines(beating(sha256, beat))
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+
+
+def fetch_folder(path: Path, contents: Mapping[str, str], beat: Beat) -> None:
+    files.save_files(path, {"files": {name: beating(sha256, beat) for name, sha256 in contents.items()}})
+
+
+def fetch_nameless(folder: Path, sha256: str, beat: Beat) -> BinaryIO:
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (whoever asked closes it)
+    try:
+        file.writelines(beating(sha256, beat))
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def use_of(path: Path) -> tuple[float, int, Path] | None:
+    """Return when an entry was last used, and its size; None where another worker has just removed it."""
+    try:
+        parts = path.iterdir() if path.is_dir() else [path]
+        return path.stat().st_mtime, sum(part.stat().st_size for part in parts), path
+    except FileNotFoundError:
+        return None

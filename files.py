@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,11 +71,14 @@ def digest(file: BinaryIO) -> str:
     return sha256.hexdigest()
 
 
-def store(file: BinaryIO, session: Session | None = None, sha256: str | None = None) -> str:
+def store(
+    file: BinaryIO, session: Session | None = None, sha256: str | None = None, beat: Callable[[], None] = lambda: None
+) -> str:
     """Store a file's bytes, if they are not stored yet, and return their SHA-256, which may be given if it is known.
 
     Give the session whose transaction also writes the row that names the content: nobody can remove it in between.
     Without one, it is stored by a transaction of its own, and is anybody's to remove until a row names it.
+    `beat` is called after each chunk; what it raises ends the storing.
     """
     if session is None:
         with Session(db.engine) as own, own.begin():
@@ -89,6 +92,7 @@ def store(file: BinaryIO, session: Session | None = None, sha256: str | None = N
             return sha256
     for position, chunk in enumerate(chunks_of(file)):
         session.execute(insert(Chunk).values(sha256=sha256, position=position, data=chunk))
+        beat()
     return sha256
 
 

@@ -286,8 +286,8 @@ class Worker:
         if outcome.split_is is not None:
             made["split_is"] = io.BytesIO(outcome.split_is.astype("<i8").tobytes())
         for file in made.values():
-            files.store(file)  # ahead of the transaction below, which others may have to wait for
-            pulse()
+            if not claim.store(file, pulse):
+                raise NotOurs
         names = ("n_train", "n_test", "classes", "specific_needed", "specific_failed")
         columns = {name: getattr(outcome, name) for name in names}
         if claim.finish_split(made, clean(outcome.log_messages), **columns):

@@ -1,0 +1,65 @@
+"""What an execution writes to its row while it stores much."""
+
+import io
+
+import pytest
+import rows
+from flask import Flask
+from sqlalchemy import select
+
+import files
+import recording
+from models import Chunk, RawData, db
+from pulse import NotOurs
+
+CHUNKS = 3
+
+
+def claimed() -> recording.Claim:
+    data = rows.raw_data()
+    claim = recording.claim(RawData, data.id, data.task_id, max_attempts=3)
+    assert claim is not None
+    return claim
+
+
+def heartbeat_of(claim: recording.Claim) -> object:
+    db.session.rollback()
+    return db.session.scalar(select(RawData.heartbeat_at).filter_by(id=claim.id))
+
+
+def big() -> io.BytesIO:
+    return io.BytesIO(b"x" * (CHUNKS * files.CHUNK_SIZE))
+
+
+def test_storing_gives_signs_of_life(database_url: str, app: Flask) -> None:
+    with app.app_context():
+        claim = claimed()
+        seen = [heartbeat_of(claim)]
+
+        def beat() -> None:
+            assert claim.heartbeat()
+            seen.append(heartbeat_of(claim))
+
+        assert claim.store(big(), beat)
+        seen.append(heartbeat_of(claim))
+        # on SQLite nobody can write meanwhile: the sign comes with the commit
+        assert len(seen) == 2 + (CHUNKS if db.engine.dialect.name == "postgresql" else 0)
+        assert seen == sorted(set(seen))
+
+
+def test_storing_for_a_row_that_another_has_claimed_ends(database_url: str, app: Flask) -> None:
+    with app.app_context():
+        claim = claimed()
+        row = db.session.get_one(RawData, claim.id)
+        assert recording.claim(RawData, row.id, row.task_id, max_attempts=3)
+
+        def beat() -> None:
+            if not claim.heartbeat():
+                raise NotOurs
+
+        if db.engine.dialect.name == "postgresql":
+            with pytest.raises(NotOurs):
+                claim.store(big(), beat)
+            assert db.session.scalar(select(Chunk).limit(1).where(Chunk.position == CHUNKS - 1)) is None
+        else:
+            assert not claim.store(big(), beat)
