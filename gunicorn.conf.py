@@ -1,5 +1,11 @@
 """Settings of the web server: `gunicorn 'app:create_app()'` reads them; it takes WEB_CONCURRENCY by itself."""
 
+import sys
+from contextlib import suppress
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+
 import logs
 import secrecy
 from config import Config
@@ -16,3 +22,16 @@ control_socket_disable = True
 forwarded_allow_ips = ""  # PROXY_HOPS alone says whether a proxy is believed
 logconfig_dict = logs.settings(_config.LOG_FORMAT)
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(B)s %(L)ss'
+
+
+def post_worker_init(worker: Any) -> None:
+    """End the server where the database has another schema than this code; one that is gone may come back."""
+    from sqlalchemy.exc import OperationalError  # all of it not in gunicorn's main process, which needs no database
+
+    import revision
+    from models import db
+
+    with worker.wsgi.app_context(), suppress(OperationalError):
+        if fault := revision.fault(db.engine):
+            worker.log.error("not started: %s", fault)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
