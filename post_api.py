@@ -173,9 +173,52 @@ def get_submission_fold_detail(
     Returns
     -------
     requests.Response
-        200; JSON: the fold. Times are in seconds, memory is in kB. 404 where there is none of this id.
+        200; JSON: the fold. Times are in seconds, memory is in kB; `queue_position` counts the waiting folds that come
+        before it, and is null where it does not wait for a worker. 404 where there is none of this id.
     """
     return _request("GET", host_url, username, password, f"submissionfold/{submission_fold_id}/")
+
+
+def cancel_submission_fold(host_url: str, username: str, password: str, submission_fold_id: int) -> requests.Response:
+    """Stop a submission fold, which ends in state ERROR with the cause `cancelled`.
+
+    Returns
+    -------
+    requests.Response
+        200; JSON: the fold, unchanged where it had ended before. 404 where there is none of this id.
+    """
+    return _request("POST", host_url, username, password, f"submissionfold/{submission_fold_id}/cancel/")
+
+
+def delete_submission_fold(host_url: str, username: str, password: str, submission_fold_id: int) -> requests.Response:
+    """Remove a submission fold, stopped where it runs. Its submission stays, and takes further folds without files.
+
+    Returns
+    -------
+    requests.Response
+        204, without a body. 404 where there is none of this id.
+    """
+    return _request("DELETE", host_url, username, password, f"submissionfold/{submission_fold_id}/")
+
+
+def delete_raw_data(
+    host_url: str, username: str, password: str, raw_data_id: int, force: bool = False
+) -> requests.Response:
+    """Remove a data set.
+
+    Parameters
+    ----------
+    force : bool, default False
+        Remove its submissions and their folds too, stopped where they run; without it, a data set that has submissions
+        is refused (400).
+
+    Returns
+    -------
+    requests.Response
+        204, without a body. 404 where there is none of this id.
+    """
+    query = {"force": "true"} if force else {}
+    return _request("DELETE", host_url, username, password, f"rawdata/{raw_data_id}/", params=query)
 
 
 def post_submission_fold(
