@@ -1,4 +1,4 @@
-"""What a platform gives: rediss:// with self-signed certificates, few database connections, PostgreSQL by network."""
+"""What a platform gives: rediss:// with self-signed certificates, few database connections; dedicated workers."""
 
 import socket
 import ssl
@@ -12,16 +12,17 @@ import psycopg
 import pytest
 import redis
 import rows
-from sqlalchemy import text
-from workers import Running, asleep, final, iris_fold
+from sqlalchemy import select, text
+from workers import Running, asleep, final, iris_fold, split
 
 import jobs
 from app import CONNECT_ARGS, create_app
 from config import Config
-from models import State, db
+from models import State, SubmissionFold, db
 from servers import ROOT
 
 PIECE = 65536  # bytes
+N_LOW, N_HIGH = 300, 10  # folds
 
 
 @contextmanager
@@ -139,3 +140,21 @@ def test_a_connection_notices_a_network_that_is_gone(config: Config, postgres_ur
         assert {name: int(used[name]) for name in CONNECT_ARGS} == CONNECT_ARGS
     with app.app_context():
         db.engine.dispose()
+
+
+def test_a_worker_for_high_priority_alone_does_not_wait_for_hundreds_of_low_ones(
+    start: Callable[..., Running], queue: redis.Redis
+) -> None:
+    start("high")
+    start("low")
+    data = split(rows.raw_data())
+    asleep_for_long = rows.submission(data, "sleeps")
+    assert jobs.enqueue_all([jobs.describe(rows.fold(asleep_for_long)) for _ in range(N_LOW)]) == N_LOW
+    quick = rows.submission(data, "logistic_regression")
+    for _ in range(N_HIGH):
+        fold = rows.fold(quick, priority="H")
+        assert jobs.enqueue(fold)
+        assert final(fold).state == State.TESTED
+    low = db.session.scalars(select(SubmissionFold.state).filter_by(databoard_s=asleep_for_long.databoard_s_id)).all()
+    assert low.count(State.TESTED) < N_HIGH
+    assert queue.llen("rq:queue:low") > N_LOW - 2 * N_HIGH
