@@ -58,10 +58,7 @@ class Reconciler:
     def run(self) -> int:
         """Look once; return how many rows were enqueued or ended. On an error, all ages start anew."""
         try:
-            if not self._lead():
-                self._seen.clear()
-                return 0
-            return self._look()
+            return self._look(self._lead())
         except BaseException:
             self._seen.clear()
             raise
@@ -78,14 +75,16 @@ class Reconciler:
             return False
         return bool(self._redis.pexpire(LEASE, milliseconds))
 
-    def _look(self) -> int:
+    def _look(self, leads: bool) -> int:
+        """Look; repair what is lost if we lead. Who follows knows the ages of executions when it comes to lead."""
         at = self._clock()
         if at - self._looked_at > 3 * self._interval:  # we were stopped, or the machine slept
             self._seen.clear()
         self._looked_at = at
         with session(writes=False) as opened:
             rows: list[Row] = [(RawData, row) for row in opened.execute(_waiting_splits())]
-            rows += [(SubmissionFold, row) for row in opened.execute(waiting_folds())]
+            which = () if leads else (SubmissionFold.token.is_not(None),)
+            rows += [(SubmissionFold, row) for row in opened.execute(waiting_folds(*which))]
         queued = jobs.queued_ids(self._redis)  # after the rows: a row enqueued in between is not missed
         seen: dict[tuple[Any, ...], float] = {}
         lost = []
@@ -97,6 +96,8 @@ class Reconciler:
             if at - seen[key] >= (self._unclaimed_for if row.token is None else self._claimed_for):
                 lost.append((model, row))
         self._seen = seen
+        if not leads:
+            return 0
         return sum(self._repair(lost[start : start + BATCH]) for start in range(0, len(lost), BATCH))
 
     def _repair(self, rows: list[Row]) -> int:

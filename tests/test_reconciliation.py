@@ -219,6 +219,17 @@ def test_one_reconciler_leads_until_it_is_gone(
     assert look_for(second, clock, config.RECONCILE_INTERVAL, config) == 1
 
 
+def test_reconciler_that_takes_over_knows_what_is_dead(
+    fold: SubmissionFold, config: Config, queue: redis.Redis, clock: Clock
+) -> None:
+    claim(SubmissionFold, 11, fold.task_id, config.MAX_ATTEMPTS)
+    first, second = (Reconciler(config, queue, clock) for _ in range(2))
+    first.run()
+    assert look_for(second, clock, config.DEAD_AFTER, config) == 0
+    queue.delete("datarun:reconciler")  # the first one was killed, and its lease has ended
+    assert second.run() == 1
+
+
 def test_lease_of_a_killed_reconciler_ends(config: Config, queue: redis.Redis) -> None:
     Reconciler(replace(config, RECONCILE_INTERVAL=0.1), queue).run()
     assert 0 < queue.pttl("datarun:reconciler") <= 300
