@@ -8,7 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
-from . import answers, footprint, growth, isolation, latency, loading, machine, plot, throughput, uploading
+from . import answers, footprint, growth, isolation, large, latency, loading, machine, plot, throughput, uploading
 from .figures import Figure, Skipped, table
 from .scratch import ROOT
 
@@ -19,6 +19,7 @@ GROUPS = {
     "load": loading,
     "api": answers,
     "upload": uploading,
+    "large": large,
     "footprint": footprint,
     "growth": growth,
 }
