@@ -82,7 +82,7 @@ def store(
     """
     if session is None:
         with Session(db.engine) as own, own.begin():
-            return store(file, own, sha256)
+            return store(file, own, sha256, beat)
     sha256 = sha256 or digest(file)
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     new = dialect.insert(Content).values(sha256=sha256, size=file.seek(0, os.SEEK_END)).on_conflict_do_nothing()
@@ -138,6 +138,11 @@ class _Chunks(io.RawIOBase):
 def open_content(sha256: str) -> BinaryIO:
     """Open a content to be read from its beginning to where one likes; raises CorruptContent as `read` does."""
     return io.BufferedReader(_Chunks(read(sha256)))
+
+
+def unowned(session: Session) -> set[str]:
+    """Return the contents that no row names: of an upload or split under way, or of one that died."""
+    return set(session.scalars(select(Content.sha256).where(*UNOWNED)))
 
 
 def remove_unowned(session: Session, contents: Iterable[str | None]) -> None:

@@ -15,6 +15,7 @@ from redis import Redis
 from sqlalchemy import func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+import files
 import jobs
 from config import Config
 from models import Cause, RawData, State, SubmissionFold, now
@@ -33,6 +34,7 @@ from recording import (
 log = logging.getLogger(__name__)
 
 BATCH = 500  # rows of one transaction
+SWEEP_INTERVAL = 3600  # seconds between two searches for contents that nobody owns
 LEASE = "datarun:reconciler"  # one process on all hosts reconciles; two at once would do no harm
 RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
 
@@ -53,12 +55,16 @@ class Reconciler:
         self._claimed_for = max(config.DEAD_AFTER - config.RECONCILE_INTERVAL, 2 * config.HEARTBEAT_INTERVAL)
         self._me = str(uuid4())
         self._seen: dict[tuple[Any, ...], float] = {}  # a row as it was seen, and since when
-        self._looked_at = clock()
+        self._looked_at = self._sweep_at = clock()
+        self._unowned: set[str] = set()  # contents, at the last sweep
 
     def run(self) -> int:
         """Look once; return how many rows were enqueued or ended. On an error, all ages start anew."""
         try:
-            return self._look(self._lead())
+            leads = self._lead()
+            if leads:
+                self._sweep()
+            return self._look(leads)
         except BaseException:
             self._seen.clear()
             raise
@@ -74,6 +80,22 @@ class Reconciler:
         if (self._redis.get(LEASE) or b"").decode() != self._me:
             return False
         return bool(self._redis.pexpire(LEASE, milliseconds))
+
+    def _sweep(self) -> None:
+        """Remove the contents that no row names now, nor named SWEEP_INTERVAL ago: their worker died before it could.
+
+        A content that is to be named is stored again if it is gone by then, so that the interval only saves work.
+        """
+        at = self._clock()
+        if at < self._sweep_at:
+            return
+        with session(writes=False) as opened:
+            unowned = files.unowned(opened)
+        if abandoned := unowned & self._unowned:
+            with session() as opened:
+                files.remove_unowned(opened, abandoned)
+            log.warning("%d contents removed that nobody owned", len(abandoned))
+        self._unowned, self._sweep_at = unowned - abandoned, at + SWEEP_INTERVAL
 
     def _look(self, leads: bool) -> int:
         """Look; repair what is lost if we lead. Who follows knows the ages of executions when it comes to lead."""

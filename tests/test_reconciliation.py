@@ -1,5 +1,6 @@
 """What is not final and has no live job is found and enqueued again; what is alive is left alone. On both databases."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,13 +8,14 @@ import pytest
 import redis
 import rows
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import select, text
 
+import files
 import jobs
 import recording
 from config import Config
-from models import Cause, RawData, State, SubmissionFold, db
-from reconciliation import Reconciler
+from models import Cause, Content, RawData, State, SubmissionFold, db
+from reconciliation import SWEEP_INTERVAL, Reconciler
 from recording import claim
 
 
@@ -240,3 +242,17 @@ def test_look_reads_no_final_row(fold: SubmissionFold, app: Flask) -> None:
         query = str(recording.waiting_folds().compile(db.engine, compile_kwargs={"literal_binds": True}))
         plan = " ".join(str(row) for row in db.session.execute(text(f"EXPLAIN QUERY PLAN {query}")))
         assert "submission_fold USING INDEX ix_submission_fold_state" in plan
+
+
+def test_contents_that_nobody_owns_for_an_interval_are_removed(reconciler: Reconciler, clock: Clock) -> None:
+    owned = rows.split_raw_data().files[0].sha256
+    abandoned = files.store(io.BytesIO(b"of a worker that died"))
+    reconciler.run()
+    late = files.store(io.BytesIO(b"of a worker that is at it"))
+    clock.now += SWEEP_INTERVAL - 1
+    reconciler.run()
+    assert set(db.session.scalars(select(Content.sha256))) == {owned, abandoned, late}
+    db.session.rollback()
+    clock.now += 1
+    reconciler.run()
+    assert set(db.session.scalars(select(Content.sha256))) == {owned, late}
