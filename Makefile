@@ -40,7 +40,7 @@ run: export GRACE_PERIOD ?= 3
 run: .venv/local
 	@$(BIN)/honcho run flask db upgrade
 	@$(BIN)/honcho run flask first-run
-	@$(BIN)/honcho start web worker
+	@$(BIN)/python run.py start web worker
 
 user: .venv/local
 	@$(BIN)/honcho run flask create-user $(NAME)

@@ -26,7 +26,7 @@ DOWNWARDS = """
     recording  listening
     reconciliation  pulse
     worker
-    demo  gunicorn.conf
+    demo  run  gunicorn.conf
 """
 LINE = {name: number for number, line in enumerate(DOWNWARDS.split("\n")) for name in line.split()}
 WEB = {"config", "models", "queue_server", "schemas", "files", "jobs", "api", "app", "secrecy", "logs"}

@@ -51,7 +51,7 @@ def test_no_client_is_told_of_a_lock(tmp_path: Path) -> None:
             return statuses
 
         with ThreadPoolExecutor(N_CLIENTS) as clients:
-            statuses = sum(clients.map(use, range(N_CLIENTS)), [])
+            statuses = [status for some in clients.map(use, range(N_CLIENTS)) for status in some]
         states = post_api.wait_for_folds(*at, list(range(N_FOLDS)), timeout=WAIT)
         assert statuses == [201, 200, 200] * N_FOLDS
         assert set(states.values()) == {"TESTED"}
