@@ -1,6 +1,6 @@
 """The web API: one blueprint per resource, below /runapp/; and what is for people and machines that watch it."""
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, abort, request
 
 from api import (
     auth,
@@ -15,10 +15,19 @@ from api import (
     testpredictions,
     users,
 )  # fmt: skip
+from models import MAX_INTEGER
 
 blueprint = Blueprint("runapp", __name__, url_prefix="/runapp")
 for resource in (rawdata, submissionfold, testpredictions):
     blueprint.register_blueprint(resource.blueprint)
+
+
+@blueprint.before_request
+def find_no_large_id() -> None:
+    """Answer 404 for ids in the URL that no row can have (a converter's maximum would make it a 405 of some URLs)."""
+    for value in (request.view_args or {}).values():
+        if value > MAX_INTEGER:
+            abort(404, f"There is no id {value}.")
 
 
 def init_app(app: Flask) -> None:

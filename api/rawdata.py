@@ -19,7 +19,6 @@ from api.submission import remove_folds
 from api.uploads import Uploads
 from api.workflow import workflow_fault
 from models import (
-    MAX_INTEGER,
     FoldPredictions,
     RawData,
     RawDataFile,
@@ -66,7 +65,7 @@ def create(uploads: Uploads, name: str, **columns: str) -> RawData:
     return row
 
 
-@blueprint.delete(f"/rawdata/<int(max={MAX_INTEGER}):raw_data_id>/")
+@blueprint.delete("/rawdata/<int:raw_data_id>/")
 @answers(None, 204)
 @takes_query(schemas.RemovedRawData)
 def delete_raw_data(query: dict[str, Any], raw_data_id: int) -> ResponseReturnValue:

@@ -20,7 +20,6 @@ from api.submission import SubmissionChange, remove_folds
 from api.uploads import Uploads
 from models import (
     FINAL_STATES,
-    MAX_INTEGER,
     UNSYNCHRONIZED,
     FoldIndices,
     FoldPredictions,
@@ -40,7 +39,7 @@ LARGE = {
 }
 ELSEWHERE = LARGE | {"predictions_shape": FoldPredictions.predictions_shape, "classes": RawData.classes}
 
-ONE = f"/submissionfold/<int(max={MAX_INTEGER}):databoard_sf_id>/"
+ONE = "/submissionfold/<int:databoard_sf_id>/"
 
 blueprint = Blueprint("submissionfold", __name__)
 
