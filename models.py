@@ -216,7 +216,7 @@ class RawData(Execution, db.Model):
 
     __table_args__ = {"sqlite_autoincrement": True}  # no id comes again, as on PostgreSQL
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(ClientId, primary_key=True)
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), unique=True)
     files_path: Mapped[str] = mapped_column(String(200))  # relative to a worker's cache
     target_column: Mapped[str] = mapped_column(Text)
@@ -249,7 +249,7 @@ class RawData(Execution, db.Model):
 class RawDataFile(db.Model):
     """A posted file of a data set."""
 
-    raw_data_id: Mapped[int] = mapped_column(ForeignKey("raw_data.id", ondelete="CASCADE"), primary_key=True)
+    raw_data_id: Mapped[int] = mapped_column(ClientId, ForeignKey("raw_data.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(FILE_NAME_LENGTH), primary_key=True)
     sha256: Mapped[str] = mapped_column(ForeignKey("content.sha256"), index=True)
 
@@ -259,7 +259,7 @@ class Submission(db.Model):
 
     databoard_s_id: Mapped[int] = mapped_column(ClientId, primary_key=True, autoincrement=False)
     files_path: Mapped[str] = mapped_column(String(200))  # relative to a worker's cache
-    raw_data: Mapped[int] = mapped_column(ForeignKey("raw_data.id"), index=True)
+    raw_data: Mapped[int] = mapped_column(ClientId, ForeignKey("raw_data.id"), index=True)
 
     raw_data_row: Mapped[RawData] = relationship(back_populates="submissions")
     files: Mapped[list["SubmissionFile"]] = relationship(cascade="all, delete-orphan", order_by="SubmissionFile.name")

@@ -59,6 +59,14 @@ def test_a_fold_that_does_not_exist_is_not_removed_or_cancelled(client: FlaskCli
         assert (answer.status_code, answer.json) == (404, {"detail": "There is no submission fold 99."})
 
 
+@pytest.mark.parametrize("row_id", [2**31, 2**63 - 1, 2**63])
+def test_ids_that_no_row_has_are_not_found(database_url: str, client: FlaskClient, row_id: int) -> None:
+    for url in (f"{FOLDS}{row_id}/", f"{DATA}{row_id}/"):
+        assert client.delete(url).status_code == 404
+    assert client.post(f"{FOLDS}{row_id}/cancel/").status_code == 404
+    assert client.post(f"{DATA}split/", json={"raw_data_id": row_id, "held_out_test": 0.5}).status_code == 400
+
+
 def test_a_submission_without_folds_takes_another_without_files(
     client: FlaskClient, app: Flask, queue: redis.Redis
 ) -> None:

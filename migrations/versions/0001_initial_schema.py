@@ -36,7 +36,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "raw_data",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("name", sa.String(length=40), nullable=False),
         sa.Column("files_path", sa.String(length=200), nullable=False),
         sa.Column("target_column", sa.Text(), nullable=False),
@@ -76,7 +76,7 @@ def upgrade() -> None:
 
     op.create_table(
         "raw_data_file",
-        sa.Column("raw_data_id", sa.Integer(), nullable=False),
+        sa.Column("raw_data_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.ForeignKeyConstraint(
@@ -94,7 +94,7 @@ def upgrade() -> None:
             "databoard_s_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
         ),
         sa.Column("files_path", sa.String(length=200), nullable=False),
-        sa.Column("raw_data", sa.Integer(), nullable=False),
+        sa.Column("raw_data", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.ForeignKeyConstraint(["raw_data"], ["raw_data.id"], name=op.f("fk_submission_raw_data_raw_data")),
         sa.PrimaryKeyConstraint("databoard_s_id", name=op.f("pk_submission")),
     )
