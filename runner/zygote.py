@@ -64,7 +64,8 @@ def main(control: socket.socket) -> None:
     tree.become_subreaper()
     settings, _files = wire.receive(control)
     for name in PRELOADED:
-        importlib.import_module(name)
+        with suppress(ModuleNotFoundError):  # of another version of scikit-learn, in RUNNER_PYTHON
+            importlib.import_module(name)
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).parents[1]]
     gc.collect()
     gc.freeze()  # the pages of what is imported stay shared: gc's writes would copy them in each child
