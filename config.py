@@ -69,6 +69,9 @@ class Config:
     # Workers
     WORKER_CONCURRENCY: int = setting(CORES, "workers of one `worker.py`", shown="as many as cores")
     RUNNER_PYTHON: str = setting("", "the interpreter that runs submissions", shown="the one that runs the worker")
+    SLOT_UID: int = setting(
+        64100, "as root, submissions run under users from this number on; services of one host need different ones"
+    )
     MIN_ISOLATION: str = setting(
         "partial" if sys.platform == "linux" else "none",
         "a worker refuses to start below it: `strong`, `partial` or `none`",

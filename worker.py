@@ -377,6 +377,7 @@ def start_zygote(config: Config) -> Zygote:
         home / "scratch",
         threads=max(1, CORES // config.WORKER_CONCURRENCY),
         environ=environment(),
+        first_uid=config.SLOT_UID,
         secrets=[home / "queue", home / "datarun.sqlite"],
     )
     zygote.start()
