@@ -331,7 +331,8 @@ def test_fold_that_outlives_its_main_process_is_left_alone_by_the_next(start: Ca
 def test_fold_whose_supervisor_stands_still_runs_again(start: Callable[..., Running]) -> None:
     running = start(TIME_LIMIT=3)
     fold = asleep(iris_fold())
-    [supervisor] = running.zygote().children()[0].children()
+    [slot] = running.zygote().children()
+    [supervisor] = [process for process in slot.children() if process.children()]  # the next one waits for its turn
     with standing_still(supervisor):
         wait_until(lambda: fresh(fold).attempts == 2, SOON, "it runs again")
     assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
@@ -344,7 +345,9 @@ def test_fold_whose_slot_stands_still_runs_again(start: Callable[..., Running]) 
     [slot] = running.zygote().children()
     with standing_still(slot):
         assert (final(first).state, first.attempts) == (State.TESTED, 1)
-        later = rows.fold(first.submission)
+        second, later = rows.fold(first.submission), rows.fold(first.submission)
+        jobs.enqueue(second)
+        assert (final(second).state, second.attempts) == (State.TESTED, 1)  # by the supervisor that waited for its turn
         jobs.enqueue(later)
         wait_until(lambda: fresh(later).attempts == 2, SOON, "it runs again")
     assert (final(later).state, later.attempts) == (State.TESTED, 2)

@@ -25,7 +25,7 @@ PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 class Terminal:
     """A terminal with the service in its foreground."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, before: set[psutil.Process]) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/healthz"
         self.keyboard, terminal = pty.openpty()
@@ -38,6 +38,7 @@ class Terminal:
         )
         os.close(terminal)
         os.set_blocking(self.keyboard, False)
+        self._before = before  # processes of the test run
         self._known: set[psutil.Process] = set()
 
     def is_ready(self) -> bool:
@@ -55,7 +56,7 @@ class Terminal:
                 pass
 
     def living(self) -> set[psutil.Process]:
-        self._known.update(psutil.Process().children(recursive=True))
+        self._known.update(set(psutil.Process().children(recursive=True)) - self._before)
         return {p for p in self._known if p.is_running() and p.status() != psutil.STATUS_ZOMBIE}
 
 
@@ -66,15 +67,21 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     home = tmp_path / "home"
     home.mkdir()
     subprocess.run(["flask", "db", "upgrade"], check=True, cwd=ROOT, env=environment_of(home, 0), capture_output=True)
-    opened = Terminal(home)
+    opened = Terminal(home, before)
     try:
         wait_until(opened.is_ready, START, "the service is ready")
         yield opened
     finally:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0)
-        for process in opened.living() - before:
+        for process in opened.living():
             process.kill()
         opened.process.wait()
+
+
+def is_of_queue_server(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):  # it ended meanwhile
+        return "queue_server.py" in " ".join(process.cmdline()) or "valkey" in process.name()
+    return False
 
 
 def press_ctrl_c(terminal: Terminal) -> None:
@@ -88,7 +95,7 @@ def close_terminal(terminal: Terminal) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are found by a subreaper, which Linux alone has")
 @pytest.mark.parametrize("end", [press_ctrl_c, close_terminal])
 def test_nothing_is_left(terminal: Terminal, end: Callable[[Terminal], None]) -> None:
-    queue_server = {p for p in terminal.living() if "queue_server.py" in " ".join(p.cmdline()) or "valkey" in p.name()}
+    queue_server = {process for process in terminal.living() if is_of_queue_server(process)}
     end(terminal)
     others = lambda: (terminal.read(), terminal.living() - queue_server)[1]  # noqa: E731
     wait_until(lambda: not others(), GONE, f"everything has ended but {others()}")
