@@ -4,7 +4,6 @@ import os
 import select
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -277,11 +276,16 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
     return FoldOutcome(
         "TESTED" if cause is None else "ERROR",
         cause,
-        f"{log}{'' if not log or log.endswith(chr(10)) else chr(10)}{sentence}",
+        closed(log, sentence),
         Measures.of(_usages(content["usages"])),
         content["isolation"],
         *(predictions if cause is None else (None, None)),
     )
+
+
+def closed(log: str, sentence: str) -> str:
+    """Return the log with the sentence for the submitter on a line of its own at the end."""
+    return f"{log}{'' if not log or log.endswith(chr(10)) else chr(10)}{sentence}"
 
 
 def expected_shapes(task: FoldTask, rows: int) -> list[list[int]]:
@@ -336,7 +340,7 @@ def _split_outcome(task: SplitTask, content: dict[str, Any], files: Sequence[Bin
     for file in files:
         file.close()
     cause = cause if cause in ("infrastructure", "cancelled") else "data_error"
-    return SplitOutcome(cause, f"{log}{'' if not log or log.endswith(chr(10)) else chr(10)}{sentence}")
+    return SplitOutcome(cause, closed(log, sentence))
 
 
 def _checked_split(task: SplitTask, facts: dict[str, Any], log: str, files: Sequence[BinaryIO]) -> SplitOutcome:
@@ -369,8 +373,3 @@ def _classes(task: SplitTask, y_train: np.ndarray) -> list | None:
     if VALUES in kinds:
         return None
     raise ValueError(f"the labels have {n_columns(classes)} classes, and more than {MOST_CLASSES} are not predicted")
-
-
-def this_python() -> str:
-    """Return the interpreter that runs submissions where no other is named: our own."""
-    return sys.executable

@@ -1,7 +1,7 @@
-"""The processes of one task, seen from the slot that started them: what they use, and how all of them end.
+"""The processes of one task, seen from the supervisor that started them: what they use, and how all of them end.
 
-The slot is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): whatever a task's processes leave behind, by double
-fork, setsid or otherwise, becomes a child of the slot. So the tree below the slot is the task.
+The supervisor is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): whatever a task's processes leave behind, by
+double fork, setsid or otherwise, becomes its child. So the tree below the supervisor is the task.
 """
 
 import math
