@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from listening import Listener
-from recording import DATABASE_GONE, Claim
+from recording import DATABASE_GONE, Claim, let_connections_go
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ class Pulse:
             self._news_due = at + LOOK_INTERVAL if self._news else math.inf
             self._beat_at = at - self._interval + LOOK_INTERVAL
             self._listener.job_heartbeat()
+        finally:
+            let_connections_go()
         self._looked_at = at
         if not ours:
             raise NotOurs

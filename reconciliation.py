@@ -24,6 +24,7 @@ from recording import (
     Model,
     fail_waiting_folds,
     key_of,
+    let_connections_go,
     lost_note,
     not_final,
     restarted,
@@ -68,6 +69,8 @@ class Reconciler:
         except BaseException:
             self._seen.clear()
             raise
+        finally:
+            let_connections_go()
 
     def release(self) -> None:
         """Let another process lead."""

@@ -1,7 +1,7 @@
 """What an execution writes to its row. It begins with a claim; each later write needs that claim's token.
 
 So whatever runs twice (an orphan, a job requeued by hand, a replaced row) writes nothing: see `Execution` in models.py.
-All of it needs an app context, and holds no database connection between two writes.
+All of it needs an app context; whoever waits or computes afterwards lets the connections go first.
 """
 
 import logging
@@ -31,12 +31,15 @@ OURS = "This is a fault of the service: the submission need not change."
 
 @contextmanager
 def session(writes: bool = True) -> Iterator[Session]:
-    """A transaction of its own, committed at the end, after which no connection to the database is held."""
-    try:
-        engine = db.engine.execution_options(writes=writes)
-        with Session(engine, expire_on_commit=False) as opened, opened.begin():
-            yield opened
-    finally:
+    """A transaction of its own, committed at the end."""
+    engine = db.engine.execution_options(writes=writes)
+    with Session(engine, expire_on_commit=False) as opened, opened.begin():
+        yield opened
+
+
+def let_connections_go() -> None:
+    """Hold no connection to a database server: small plans have few. To open SQLite's again costs more than a query."""
+    if db.engine.dialect.name != "sqlite":
         db.engine.dispose()
 
 

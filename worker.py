@@ -22,6 +22,7 @@ import numpy as np
 import redis
 from flask import Flask
 from sqlalchemy import inspect
+from sqlalchemy.orm import joinedload
 
 import files
 import jobs
@@ -33,7 +34,7 @@ from app import create_app
 from cache import Cache
 from config import CORES, Config, environment
 from listening import Listener
-from models import Cause, RawData, State, SubmissionFold, db
+from models import Cause, FoldIndices, RawData, State, Submission, SubmissionFold, db
 from processes import Processes
 from pulse import Cancelled, NotOurs, Pulse, Stopping
 from reconciliation import Reconciler
@@ -61,6 +62,16 @@ ZYGOTE_PAUSE = 5.0  # seconds before another zygote is tried
 STOP_MARGIN = 4.0  # seconds for giving back, beyond the grace period; then SIGKILL
 MB, KB = 1_000_000, 1_000
 
+# Loaded with the fold, in three statements
+_SUBMISSION = joinedload(SubmissionFold.submission)
+_INDICES = joinedload(SubmissionFold.indices)
+WHAT_A_FOLD_NEEDS = (
+    _SUBMISSION.selectinload(Submission.files),
+    _SUBMISSION.joinedload(Submission.raw_data_row).selectinload(RawData.files),
+    _INDICES.undefer(FoldIndices.train_is),
+    _INDICES.undefer(FoldIndices.test_is),
+)
+
 Result = TypeVar("Result")
 
 
@@ -82,6 +93,7 @@ class Worker:
         self._config = config
         self._slot = slot
         self._slot_in_use = False
+        self._kept_labels: tuple[str, np.ndarray] | None = None  # with the hash of their content
         self._cache = Cache(config.DATARUN_HOME / "cache", config.CACHE_SIZE * MB)
         functions = {jobs.TRAIN_TEST_FOLD: self.train_test_fold, jobs.SPLIT_RAW_DATA: self.split_raw_data}
         self._listener = Listener(queues, config, functions)
@@ -111,6 +123,8 @@ class Worker:
                     self._attempt(claim, prepare, record)
             except Exception:  # nothing can be recorded: reconciliation finds the row
                 log.exception("job %s: ended without a record", task_id)
+            finally:
+                recording.let_connections_go()
 
     def _attempt(self, claim: Claim, prepare: Callable, record: Callable) -> None:
         """Run one attempt, and name every way in which it can end."""
@@ -119,7 +133,7 @@ class Worker:
             if self._listener.stopping:
                 raise Stopping
             task = prepare(claim, pulse)
-            db.engine.dispose()  # small plans have few connections: none is held while it trains
+            recording.let_connections_go()
             log.info("%s: attempt %d", claim.name, claim.attempt)
             outcome = self._supervise(task, pulse)
             self._deliver(claim, partial(record, claim, outcome, pulse))
@@ -201,7 +215,7 @@ class Worker:
 
     def _fold_task(self, claim: Claim, pulse: Pulse) -> FoldTask:
         with recording.session(writes=False) as opened:
-            fold = opened.get_one(SubmissionFold, claim.id)
+            fold = opened.get_one(SubmissionFold, claim.id, options=WHAT_A_FOLD_NEEDS)
             submission = fold.submission
             data = submission.raw_data_row
             if data.split_state != State.DONE:
@@ -218,7 +232,6 @@ class Worker:
         }
         check_range("train_is", train_is, data.n_train)
         check_range("test_is", test_is, data.n_train)
-        y_train = np.load(io.BytesIO(b"".join(files.read(data.y_train))), allow_pickle=False)
         return FoldTask(
             name=claim.name,
             workflow_elements=elements_of(data),
@@ -228,12 +241,19 @@ class Worker:
             n_train=data.n_train,
             n_test=data.n_test,
             train_is=train_is,
-            y=y_train[train_is],
+            y=self._labels(data.y_train)[train_is],
             classes=data.classes,
             limits=limits_of(self._config, data),
             specific=self._cache.folder(data.files_path, codes, pulse) if data.specific_needed else None,
             specific_failed=data.specific_failed,
         )
+
+    def _labels(self, sha256: str) -> np.ndarray:
+        """Return the labels of a training part. The last one's are kept, in memory that is closed to others."""
+        if self._kept_labels is None or self._kept_labels[0] != sha256:
+            content = io.BytesIO(b"".join(files.read(sha256)))
+            self._kept_labels = sha256, np.load(content, allow_pickle=False)
+        return self._kept_labels[1]
 
     def _record_fold(self, claim: Claim, outcome: FoldOutcome, _pulse: Pulse) -> None:
         if outcome.cause == Cause.INFRASTRUCTURE:
