@@ -7,7 +7,6 @@
 All of it can be lost at any moment, and is fetched again.
 """
 
-import errno
 import fcntl
 import os
 import shutil
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+import disk
 import files
 
 IN_USE = 600.0  # seconds after its last use in which nothing is removed
@@ -79,7 +79,7 @@ class Cache:
         try:
             written = write()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not disk.is_full(error):
                 raise
             self._make_room(0, JUST_USED)
             written = write()

@@ -22,6 +22,7 @@ from rq.exceptions import DequeueTimeout
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
+import disk
 import jobs
 from config import Config
 
@@ -40,8 +41,13 @@ class Listener(SimpleWorker):
     log_job_description = False
 
     def __init__(
-        self, queues: Sequence[str], config: Config, functions: Mapping[str, Callable[[int, str], None]]
+        self,
+        queues: Sequence[str],
+        config: Config,
+        functions: Mapping[str, Callable[[int, str], None]],
+        home: disk.Disk,
     ) -> None:
+        self._home = home
         self._grace_period = config.GRACE_PERIOD
         self._dead_after = math.ceil(config.DEAD_AFTER)
         self._parent = os.getppid()
@@ -98,14 +104,20 @@ class Listener(SimpleWorker):
     # ---- taking jobs
 
     def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
-        """Wait for a job; None when asked to stop. RQ's own waits a minute between two attempts to connect."""
+        """Wait for a job; None when asked to stop. RQ's own waits a minute between two attempts to connect.
+
+        While the disk is full it takes none, and listens to no queue.
+        """
         pause = 0.1
         while not self.stopping:
             try:
-                return self._dequeue(timeout)
+                if self._home.may_start():
+                    return self._dequeue(timeout)
+                worker_registration.unregister(self)
+                self.sleep(disk.LOOK_INTERVAL)
             except DequeueTimeout:
                 pause = 0.1
-            except (redis.ConnectionError, redis.TimeoutError) as error:
+            except redis.RedisError as error:  # gone, or its own disk is full
                 log.warning("no queue server: %s", error)
                 self.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)

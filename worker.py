@@ -24,6 +24,7 @@ from flask import Flask
 from sqlalchemy import inspect
 from sqlalchemy.orm import joinedload
 
+import disk
 import files
 import jobs
 import logs
@@ -72,6 +73,18 @@ WHAT_A_FOLD_NEEDS = (
     _INDICES.undefer(FoldIndices.test_is),
 )
 
+# Causes that a disk filled by others may have. What ends at a limit, or well, does so on any disk.
+OF_A_FULL_DISK = {
+    Cause.IMPORT_ERROR,
+    Cause.TRAIN_ERROR,
+    Cause.VALIDATION_ERROR,
+    Cause.TEST_ERROR,
+    Cause.BAD_PREDICTIONS,
+    Cause.CRASHED,
+    Cause.DATA_ERROR,
+    Cause.INFRASTRUCTURE,
+}
+
 Result = TypeVar("Result")
 
 
@@ -95,8 +108,9 @@ class Worker:
         self._slot_in_use = False
         self._kept_labels: tuple[str, np.ndarray] | None = None  # with the hash of their content
         self._cache = Cache(config.DATARUN_HOME / "cache", config.CACHE_SIZE * MB)
+        self._home = disk.Disk(config.DATARUN_HOME)
         functions = {jobs.TRAIN_TEST_FOLD: self.train_test_fold, jobs.SPLIT_RAW_DATA: self.split_raw_data}
-        self._listener = Listener(queues, config, functions)
+        self._listener = Listener(queues, config, functions, self._home)
 
     def work(self) -> None:
         """Work until asked to stop, or until the slot is lost."""
@@ -136,6 +150,8 @@ class Worker:
             recording.let_connections_go()
             log.info("%s: attempt %d", claim.name, claim.attempt)
             outcome = self._supervise(task, pulse)
+            if outcome.cause in OF_A_FULL_DISK:
+                self._home.check()  # what the task wrote is gone: whatever fills it is not the task's
             self._deliver(claim, partial(record, claim, outcome, pulse))
         except NotOurs:
             log.info("%s: replaced or gone, dropped", claim.name)
@@ -153,12 +169,19 @@ class Worker:
             self._deliver(claim, partial(claim.fail, Cause.DATA_ERROR, str(error)))
         except SlotLost:
             log.warning("%s: the runner is gone", claim.name)
-            why = "" if self._listener.stopping else "the process that ran it was killed or stopped"
+            not_ours = self._listener.stopping or self._home.is_short()
+            why = "" if not_ours else "the process that ran it was killed or stopped"
             self._deliver(claim, partial(claim.retry, why) if why else claim.give_back)
             self._slot_in_use = True
         except Exception as error:  # a failure of ours: another attempt, or the end
-            log.exception("%s: attempt %d failed", claim.name, claim.attempt)
-            self._deliver(claim, partial(claim.retry, f"the worker failed ({type(error).__name__})"))
+            if disk.is_full(error):
+                log.warning("%s: given back, the disk is full", claim.name)
+                self._home.rest()
+                self._slot_in_use = False
+                self._deliver(claim, claim.give_back)
+            else:
+                log.exception("%s: attempt %d failed", claim.name, claim.attempt)
+                self._deliver(claim, partial(claim.retry, f"the worker failed ({type(error).__name__})"))
         finally:
             if self._slot_in_use:  # lost, or not known to be empty: the main process forks a worker with another
                 self._slot.close()
@@ -364,6 +387,9 @@ def main(queues: list[str]) -> int:
     if fault := wait_for_schema(app, processes):
         log.error("not started: %s", fault)
         return 1
+    home = disk.Disk(config.DATARUN_HOME)
+    while not (processes.stopping or home.may_start()):
+        processes.wait(disk.LOOK_INTERVAL)
     try:
         zygote = start_zygote(config)
     except RuntimeError as error:

@@ -1,5 +1,6 @@
 """The worker's side: start the zygote of this host, get slots from it, run tasks on them, check what comes back."""
 
+import errno
 import os
 import select
 import socket
@@ -198,7 +199,10 @@ class Slot:
             raise SlotLost(str(error)) from None
 
     def receive(self, timeout: float | None = None) -> Event | None:
-        """Return the next event, or None after `timeout` seconds. Raises SlotLost."""
+        """Return the next event, or None after `timeout` seconds.
+
+        Raises SlotLost; OSError (ENOSPC) where the disk had no room for the task, which was not begun.
+        """
         if not select.select([self._sock], [], [], timeout)[0]:
             return None
         try:
@@ -206,6 +210,8 @@ class Slot:
         except (EOFError, ConnectionError) as error:
             raise SlotLost(str(error)) from None
         [(event, content)] = message.items()
+        if event == "no room":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if event == "log":
             return Log(content)
         if event == "progress":

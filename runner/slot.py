@@ -4,6 +4,7 @@ It trusts nothing that the child says but for the child's own faults, measures f
 leaves no process and no file of a task behind. It goes when its worker does.
 """
 
+import errno
 import json
 import math
 import mmap
@@ -42,6 +43,7 @@ MOST_MARKS = 64  # at once; the child waits for an answer after each
 MOST_NUMBERS = 64  # in a fact
 SENTENCE_LENGTH = 1000  # characters that the child may add to the last sentence
 WORKER_GONE = 2  # exit status of a supervisor
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # on the disk, for a task's own folder and files
 PHASES = {  # of each kind of task, without and with a Python file of the data set's own
     ("fold", False): ("load", "import", "train", "validation", "test"),
     ("fold", True): ("load", "specific", "import", "train", "validation", "test"),
@@ -155,7 +157,14 @@ def supervise(
         with suppress(AttributeError):  # where the system has no such thing
             settings.starts.obj.madvise(mmap.MADV_DONTFORK)  # no fold may write to it: madvise(2)
         if "stop" not in message:  # else it crossed the end of its task
-            Task(message, files, control, home, number, protected, settings).run()
+            try:
+                Task(message, files, control, home, number, protected, settings).run()
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                settings.starts[number] = math.inf
+                wipe(home)
+                wire.send(control, {"no room": ""})
         os.close(done)
         status = 0
     except (EOFError, ConnectionError):

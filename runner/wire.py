@@ -3,7 +3,8 @@
 main of worker -> zygote   {"slot": "new"}, one file: the slot's end of a new socket pair
 worker -> slot             {"fold": {...}} or {"split": {...}}, files as `task.py` lists them
                            {"stop": cause}
-slot -> worker             {"progress": {...}}, {"log": text}, {"finished": {...}} with the files of the result
+slot -> worker             {"progress": {...}}, {"log": text}, {"finished": {...}} with the files of the result,
+                           {"no room": ""}: the disk is full, the task was not begun
 """
 
 import json

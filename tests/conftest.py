@@ -1,7 +1,7 @@
 """Fixtures: a configuration, an app, a client, and real servers. Nothing is faked."""
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,15 +119,19 @@ def fast(config: Config) -> Config:
 
 @pytest.fixture
 def start(fast: Config, app: Flask, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Start a worker.py (workers.Running), with settings of its own; at the end none of its processes is left."""
+    """Start a worker.py (workers.Running), with settings of its own; at the end none of its processes is left.
+
+    It runs behind the command `within`, which ends with the worker's own.
+    """
     from workers import SOON, Running
 
     from models import db
 
     started: list[Running] = []
 
-    def start(*queues: str, **settings: Any) -> Running:
-        started.append(Running(replace(fast, **settings), tmp_path / f"worker-{len(started)}.log", queues))
+    def start(*queues: str, within: Sequence[str] = (), **settings: Any) -> Running:
+        log = tmp_path / f"worker-{len(started)}.log"
+        started.append(Running(replace(fast, **settings), log, queues, within))
         return started[-1]
 
     with app.app_context():

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,6 +184,7 @@ class Service:
     home: Path
     environment: dict[str, str]
     auth: tuple[str, str] = (USERNAME, PASSWORD)
+    within: Sequence[str] = ()
     web: subprocess.Popen | None = None
     worker: subprocess.Popen | None = None
     _started: set[psutil.Process] = field(default_factory=set)
@@ -193,8 +194,8 @@ class Service:
         """Run web and worker; the block is entered when they are ready."""
         options = {"cwd": ROOT, "env": self.environment}
         with (
-            running(["gunicorn", "app:create_app()"], self.home / "web.log", **options) as self.web,
-            running([sys.executable, "worker.py"], self.home / "worker.log", **options) as self.worker,
+            running([*self.within, "gunicorn", "app:create_app()"], self.home / "web.log", **options) as self.web,
+            running([*self.within, sys.executable, "worker.py"], self.home / "worker.log", **options) as self.worker,
         ):
             wait_until(self.is_ready, START_TIMEOUT, f"the service is ready; logs in {self.home}")
             yield
@@ -254,11 +255,11 @@ def environment_of(home: Path, port: int, **settings: str) -> dict[str, str]:
 
 
 @contextmanager
-def service(home: Path, **settings: str) -> Iterator[Service]:
+def service(home: Path, within: Sequence[str] = (), **settings: str) -> Iterator[Service]:
     """Run web and worker from the checkout with these environment variables; TimeoutError if a process stays.
 
-    Logs are `web.log` and `worker.log` in `home`. Without REDIS_URL among the settings, a queue server is made; an
-    empty one asks for the embedded server.
+    Each runs behind the command `within`, which must end with it. Logs are `web.log` and `worker.log` in `home`.
+    Without REDIS_URL among the settings, a queue server is made; an empty one asks for the embedded server.
     """
     home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -266,8 +267,9 @@ def service(home: Path, **settings: str) -> Iterator[Service]:
         environment = environment_of(home, port, **settings)
         if "REDIS_URL" not in settings:
             environment["REDIS_URL"] = stack.enter_context(valkey())
-        result = Service(f"http://127.0.0.1:{port}", home, environment)
-        subprocess.run(["flask", "db", "upgrade"], check=True, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        result = Service(f"http://127.0.0.1:{port}", home, environment, within=within)
+        upgrade = [*within, "flask", "db", "upgrade"]
+        subprocess.run(upgrade, check=True, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
         stack.callback(_wait_for_end, result)
         stack.enter_context(result.run())
         yield result

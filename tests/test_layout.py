@@ -17,7 +17,7 @@ from servers import ROOT
 # A module imports only what stands on an earlier line, and packages also themselves
 DOWNWARDS = """
     config  runner  post_api  secrecy  logs  revision
-    models  queue_server  processes
+    models  queue_server  processes  disk
     files
     schemas  jobs  cache
     api

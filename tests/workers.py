@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,13 @@ FAST = {
 class Running:
     """A worker.py under test."""
 
-    def __init__(self, config: Config, log: Path, queues: tuple[str, ...] = ()) -> None:
+    def __init__(self, config: Config, log: Path, queues: tuple[str, ...] = (), within: Sequence[str] = ()) -> None:
         self.config = config
         self._log = log
         environment = {f.name: str(getattr(config, f.name)) for f in fields(Config)}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "worker.py", *queues],
+                [*within, sys.executable, "worker.py", *queues],
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stdout=output,

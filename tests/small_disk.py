@@ -1,0 +1,54 @@
+"""A disk of a few MB that only some processes see, at a path of their own: a tmpfs in a mount namespace."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+MB = 1_000_000  # bytes
+PIECE = 4096  # bytes that a file takes at least
+MOUNT = 'mount -t tmpfs -o "size=$1,mode=711" none "$2" && echo there && exec sleep infinity'
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    """What a command runs behind to see the disk, and where this process sees it."""
+
+    within: list[str]
+    seen: Path
+
+    def fill(self, left: int = 0) -> None:
+        """Leave so many bytes free."""
+        free = self._free() - left
+        with (self.seen / "filler").open("ab") as filler:
+            os.posix_fallocate(filler.fileno(), filler.tell(), free // PIECE * PIECE)
+
+    def empty(self) -> None:
+        """Make room again."""
+        (self.seen / "filler").unlink()
+
+    def _free(self) -> int:
+        status = os.statvfs(self.seen)
+        return status.f_bavail * status.f_frsize
+
+
+@contextmanager
+def small_disk(path: Path, size: int) -> Iterator[SmallDisk]:
+    """Mount a disk of so many bytes at a folder, for those who run behind `within`."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("a disk of its own needs root on Linux")
+    path.mkdir(parents=True, exist_ok=True)
+    command = ["unshare", "--mount", "--propagation=private", "sh", "-c", MOUNT, "sh", str(size), str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        try:
+            if holder.stdout.readline() != b"there\n":
+                pytest.skip("mount namespaces are refused")
+            within = ["nsenter", f"--target={holder.pid}", "--mount", f"--wdns={Path.cwd()}"]
+            yield SmallDisk(within, Path(f"/proc/{holder.pid}/root{path}"))
+        finally:
+            holder.kill()

@@ -1,0 +1,154 @@
+"""A disk that is full costs no fold anything but time, and its own faults stay a submission's own."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+import rows
+from flask import Flask
+from small_disk import MB, SmallDisk, small_disk
+from workers import SOON, Running, asleep, final, fresh, iris_fold, split
+
+import jobs
+import post_api
+import servers
+from config import Config
+from models import Cause, RawData, State, Submission, SubmissionFile, SubmissionFold, db
+from servers import wait_until
+
+FULL = "given back, the disk is full"
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """A database on a disk with room."""
+    return f"sqlite:///{tmp_path}/db"
+
+
+@pytest.fixture
+def home(config: Config) -> Iterator[SmallDisk]:
+    with small_disk(config.DATARUN_HOME, 100 * MB) as made:
+        yield made
+
+
+@pytest.fixture
+def running(home: SmallDisk, start: Callable[..., Running], database_url: str) -> Running:
+    """A worker with a small disk."""
+    return start(within=home.within)
+
+
+def wide_data() -> RawData:
+    """Split data whose training part takes 16 MB."""
+    numbers = np.random.default_rng(0).integers(0, 9, (25_000, 100))
+    frame = pd.DataFrame(numbers).rename(columns=str).assign(target="a")
+    frame.loc[::2, "target"] = "b"
+    return split(rows.raw_data("wide", frame.to_csv(index=False).encode()))
+
+
+def another(of: Submission) -> SubmissionFold:
+    """Post another fold of that submission."""
+    db.session.rollback()
+    fold = rows.fold(of)
+    jobs.enqueue(fold)
+    return fold
+
+
+def listens(app: Flask) -> bool:
+    return app.test_client().get("/healthz").json["queues"]["low"]["workers"] > 0
+
+
+def test_a_worker_listens_to_no_queue_while_its_disk_is_full(home: SmallDisk, running: Running, app: Flask) -> None:
+    submission = iris_fold("logistic_regression").submission
+    home.fill()
+    wait_until(lambda: not listens(app), SOON, "no worker listens")
+    fold = another(submission)
+    running.logged("no job is taken: the disk of")
+    home.empty()
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+    assert listens(app)
+    assert running.log().count("no job is taken") == 1
+
+
+def test_data_that_do_not_fit_cost_no_attempt(home: SmallDisk, running: Running) -> None:
+    submission = rows.submission(wide_data())
+    shutil.rmtree(home.seen / "cache")
+    home.fill(12 * MB)
+    fold = another(submission)
+    running.logged(f"fold {fold.databoard_sf_id}: {FULL}")
+    wait_until(lambda: fresh(fold).attempts == 0, SOON, "the attempt is given back")
+    assert (fold.state, fold.log_messages) == (State.TODO, None)
+    home.empty()
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+
+
+def test_files_that_do_not_fit_beside_the_cache_cost_no_attempt(home: SmallDisk, running: Running) -> None:
+    data = split(rows.raw_data())
+    submission = rows.submission(data)
+    submission.files.append(SubmissionFile(name="weights.bin", sha256=rows.content(bytes(7 * MB))))
+    db.session.commit()
+    home.fill(12 * MB)
+    fold = another(submission)
+    running.logged(f"fold {fold.databoard_sf_id}: {FULL}")
+    home.empty()
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+    assert "is gone" not in running.log()
+
+
+def test_a_disk_filled_by_others_is_no_fault_of_the_fold_that_runs(home: SmallDisk, running: Running) -> None:
+    fold = asleep(iris_fold("writes_a_file_late"))
+    home.fill()
+    running.logged(f"fold {fold.databoard_sf_id}: {FULL}")
+    home.empty()
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+
+
+def test_a_fold_that_fills_the_disk_itself_fails_at_once(home: SmallDisk, running: Running) -> None:
+    fold = iris_fold("fills_disk")  # DISK_LIMIT is more than there is
+    assert (final(fold).state, fold.cause, fold.attempts) == (State.ERROR, Cause.TRAIN_ERROR, 1)
+    assert fold.log_messages.endswith("OSError: [Errno 28] No space left on device")
+    assert final(another(rows.submission(fold.submission.raw_data_row))).state == State.TESTED
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_worker_that_starts_on_a_full_disk_waits_for_room(home: SmallDisk, start: Callable[..., Running]) -> None:
+    home.fill()
+    running = start(within=home.within)
+    running.logged("no job is taken: the disk of")
+    home.empty()
+    running.logged("isolation:")
+
+
+def test_all_of_a_service_on_a_full_disk_comes_back(tmp_path: Path) -> None:
+    """The database and the queue lie on it, too."""
+    home, logs = tmp_path / "small", tmp_path / "logs"
+    with (
+        small_disk(home, 100 * MB) as disk,
+        servers.service(logs, disk.within, DATARUN_HOME=str(home), REDIS_URL="") as service,
+    ):
+        at = (service.base_url, *service.auth)
+        (tmp_path / "iris.csv").write_bytes(rows.iris_csv())
+        data_id = post_api.post_data(*at, "iris", "target", "classifier", str(tmp_path / "iris.csv")).json()["id"]
+        post_api.post_split(*at, 0.2, data_id).raise_for_status()
+        code = [str(rows.SUBMISSIONS / "logistic_regression" / "classifier.py")]
+        first = (1, 1, range(90), [100], "L", data_id, code)
+        assert post_api.post_submission_fold(*at, *first).status_code == 201
+        assert post_api.wait_for_folds(*at, [1], SOON) == {1: "TESTED"}
+        disk.fill()
+        accepted = [1]
+        for fold_id in range(2, 200):  # the database's log has room for some
+            answer = post_api.post_submission_fold(*at, 1, fold_id, range(90), [100])
+            if answer.status_code != 201:
+                break
+            accepted.append(fold_id)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        wait_until(lambda: "no job is taken" in (logs / "worker.log").read_text(), SOON, "the workers say so")
+        assert len(post_api.get_submission_fold_light(*at).json()) == len(accepted)
+        assert requests.get(f"{service.base_url}/healthz", timeout=SOON).status_code == 200
+        disk.empty()
+        wait_until(lambda: post_api.post_submission_fold(*at, 1, 500, range(90), [100]).ok, SOON, "accepted again")
+        ended = post_api.wait_for_folds(*at, [*accepted, 500], 2 * SOON)
+        assert set(ended.values()) == {"TESTED"}
