@@ -11,10 +11,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
+import disk
 from api.body import MULTIPART
 from models import db
 
-RETRY_AFTER = 5  # seconds that a client is asked to wait for the database
+WAIT = {"Retry-After": "5"}  # seconds that a client is asked to wait for the database, or for room
 DEADLOCK = "40P01"  # PostgreSQL's code of that error
 MOST_RACES = 5  # that a request loses before it is given up
 
@@ -55,6 +56,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, answer_http_error)
     for unreachable in (OperationalError, InterfaceError, PoolTimeout):
         app.register_error_handler(unreachable, answer_unavailable)
+    app.register_error_handler(OSError, answer_full_disk)
     app.teardown_appcontext(end_session)  # comes before Flask-SQLAlchemy's own
 
 
@@ -96,7 +98,15 @@ def too_large() -> str:
     )
 
 
+def answer_full_disk(error: OSError) -> ResponseReturnValue:
+    """Say that an upload found no room here; what else the system refuses is no answer of ours."""
+    if not disk.is_full(error):
+        raise error
+    current_app.logger.error("an upload finds no room: %s", error)
+    return jsonify(detail="There is no room for the upload for now; please try again."), 503, WAIT
+
+
 def answer_unavailable(error: DBAPIError | PoolTimeout) -> ResponseReturnValue:
     current_app.logger.error("the database does not answer: %s", error)
     detail = "The database cannot be reached for now; please try again."
-    return jsonify(detail=detail), 503, {"Retry-After": str(RETRY_AFTER)}
+    return jsonify(detail=detail), 503, WAIT

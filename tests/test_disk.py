@@ -123,11 +123,11 @@ def test_a_worker_that_starts_on_a_full_disk_waits_for_room(home: SmallDisk, sta
 
 
 def test_all_of_a_service_on_a_full_disk_comes_back(tmp_path: Path) -> None:
-    """The database and the queue lie on it, too."""
+    """The database, the queue and what web spools of uploads lie on it, too."""
     home, logs = tmp_path / "small", tmp_path / "logs"
     with (
         small_disk(home, 100 * MB) as disk,
-        servers.service(logs, disk.within, DATARUN_HOME=str(home), REDIS_URL="") as service,
+        servers.service(logs, disk.within, DATARUN_HOME=str(home), TMPDIR=str(home), REDIS_URL="") as service,
     ):
         at = (service.base_url, *service.auth)
         (tmp_path / "iris.csv").write_bytes(rows.iris_csv())
@@ -145,6 +145,10 @@ def test_all_of_a_service_on_a_full_disk_comes_back(tmp_path: Path) -> None:
                 break
             accepted.append(fold_id)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        files = {"files": ("large.csv", bytes(2 * MB))}
+        answer = requests.post(f"{service.base_url}/runapp/rawdata/", files=files, auth=service.auth, timeout=SOON)
+        detail = {"detail": "There is no room for the upload for now; please try again."}
+        assert (answer.status_code, answer.json()) == (503, detail)
         wait_until(lambda: "no job is taken" in (logs / "worker.log").read_text(), SOON, "the workers say so")
         assert len(post_api.get_submission_fold_light(*at).json()) == len(accepted)
         assert requests.get(f"{service.base_url}/healthz", timeout=SOON).status_code == 200

@@ -29,7 +29,7 @@ DOWNWARDS = """
     demo  run  gunicorn.conf
 """
 LINE = {name: number for number, line in enumerate(DOWNWARDS.split("\n")) for name in line.split()}
-WEB = {"config", "models", "queue_server", "schemas", "files", "jobs", "api", "app", "secrecy", "logs"}
+WEB = {"config", "models", "queue_server", "schemas", "files", "jobs", "api", "app", "secrecy", "logs", "disk"}
 IMPORTERS = {  # what these alone may import
     "runner": {"runner", "worker"},
     "api": {"api", "app", "dashboard"},
