@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 log = logging.getLogger(__name__)
 
 STEADY_AFTER = 10.0  # seconds of life after which a process is forked again at once
+SHORTEST_PAUSE = 0.05  # seconds, half the first pause
 LONGEST_PAUSE = 30.0  # seconds before a process that keeps dying is forked again
 TO_THE_END = 5.0  # seconds that children have beyond the grace period
 
@@ -44,9 +45,17 @@ class Processes:
         return time.monotonic() >= self._pauses.get(name, (0.0, 0.0))[1]
 
     def fork(self, name: str, run: Callable[[], None]) -> None:
-        """Fork a process that calls `run`, with the default handlers of signals, then ends."""
+        """Fork a process that calls `run`, with the default handlers of signals, then ends.
+
+        Where the machine has no process to give, another try is due after a pause.
+        """
         gc.freeze()  # pages stay shared: gc's writes would copy them
-        if pid := os.fork():
+        try:
+            pid = os.fork()
+        except OSError as error:
+            log.error("%s: not started, another try in %.1f s: %s", name, self._pause(name), error)
+            return
+        if pid:
             self._running[pid] = (name, time.monotonic())
         else:
             self._be_child(name, run)
@@ -85,10 +94,14 @@ class Processes:
             del self._running[pid]
             if self.stopping:
                 continue
-            at = time.monotonic()
-            pause = 0.0 if at - born > STEADY_AFTER else min(LONGEST_PAUSE, 2 * self._pauses.get(name, (0.05, 0))[0])
-            self._pauses[name] = (pause or 0.05, at + pause)
+            pause = self._pause(name, steady=time.monotonic() - born > STEADY_AFTER)
             log.warning("%s: process %d is gone, another starts in %.1f s", name, pid, pause)
+
+    def _pause(self, name: str, steady: bool = False) -> float:
+        """Have a process forked again after a pause: none if it was steady, else twice the last one; return it."""
+        pause = 0.0 if steady else min(LONGEST_PAUSE, 2 * self._pauses.get(name, (SHORTEST_PAUSE, 0.0))[0])
+        self._pauses[name] = (pause or SHORTEST_PAUSE, time.monotonic() + pause)
+        return pause
 
     def signal(self, prefix: str, signum: int) -> None:
         """Send a signal to the children whose names begin with `prefix`."""
