@@ -9,12 +9,14 @@ from gunicorn.arbiter import Arbiter
 import logs
 import secrecy
 from config import Config
+from patience import PatientWorker
 
 _config = Config.from_environ()
 secrecy.close_memory()  # of gunicorn's main process; those that it forks inherit it
 
 bind = f"{_config.WEB_HOST}:{_config.PORT}"
-worker_class = "gthread"  # a slow upload holds a thread, not the process
+worker_class = PatientWorker  # a slow client holds a thread, not the process, and not for ever
+sendfile = False  # it would wait in the kernel, without a bound
 threads = 4
 timeout = 60  # seconds
 graceful_timeout = 25  # seconds: a platform grants 30 between SIGTERM and SIGKILL

@@ -16,7 +16,7 @@ from servers import ROOT
 
 # A module imports only what stands on an earlier line, and packages also themselves
 DOWNWARDS = """
-    config  runner  post_api  secrecy  logs  revision
+    config  runner  post_api  secrecy  logs  revision  patience
     models  queue_server  processes  disk
     files
     schemas  jobs  cache

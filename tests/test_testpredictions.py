@@ -2,24 +2,16 @@
 
 import io
 import json
-import socket
-import struct
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from flask import Flask
 from flask.testing import FlaskClient
 from posts import IRIS, NEW_FOLD, at_once, finish, set_split
-from requests.auth import _basic_auth_str
-from werkzeug.serving import make_server
 
 from models import State, SubmissionFold, db
 from post_api import decode_predictions
-from servers import PASSWORD, USERNAME
 
 LIST = "/runapp/testpredictions/list/"
 NEW = "/runapp/testpredictions/new/"
@@ -207,34 +199,6 @@ def test_an_answer_that_is_not_read_to_its_end_is_not_delivered(client: FlaskCli
     next(answer.iter_encoded())
     answer.close()
     assert ids(client.post(NEW)) == [11]
-
-
-@pytest.fixture
-def address(app: Flask) -> Iterator[tuple[str, int]]:
-    """A server with threads."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_address
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_a_connection_that_breaks_gets_the_folds_again(
-    client: FlaskClient, app: Flask, address: tuple[str, int]
-) -> None:
-    finish(app, 11, 12, 13, predictions=np.random.default_rng(0).random(500_000))
-    url = "http://{}:{}{}".format(*address, NEW)
-    with socket.create_connection(address) as connection:
-        connection.sendall(
-            f"POST {NEW} HTTP/1.0\r\nAuthorization: {_basic_auth_str(USERNAME, PASSWORD)}\r\n\r\n".encode()
-        )
-        assert connection.recv(1000)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
-    assert still_new(client) == [11, 12, 13, 14]
-    assert ids(requests.post(url, auth=(USERNAME, PASSWORD))) == [11, 12, 13]
-    assert ids(requests.post(url, auth=(USERNAME, PASSWORD))) == []
 
 
 def test_pollers_at_once_lose_nothing(database_url: str, client: FlaskClient, app: Flask) -> None:
