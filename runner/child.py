@@ -29,6 +29,7 @@ from .split import plain_labels, split_table
 from .workflow import BadPredictions, Workflow, n_rows, take_rows
 
 PACKAGE = "submission"  # the modules of a submission are submission.classifier and so on
+RUNNER = Path(__file__).parent
 SEED = 0  # of the random numbers of numpy and random, the same in each fold
 LINE_LENGTH = 10_000  # characters of a line of a traceback
 DETAIL_LENGTH = 500  # characters of a message that goes into the last sentence
@@ -91,7 +92,7 @@ def _describe(error: BaseException) -> tuple[str, str]:
 def print_traceback(error: BaseException, home: Path) -> bool:
     """Print the traceback from the first frame of the submission's files on; return whether there is one.
 
-    Without one it begins in the data set's own files, and without those there is the exception alone.
+    Without one it begins in the data set's own files, and without those in the library that we called.
     """
     shown = traceback.TracebackException.from_exception(error, lookup_lines=False)
     seen: set[int] = set()
@@ -104,8 +105,8 @@ def print_traceback(error: BaseException, home: Path) -> bool:
         seen.add(id(part))
         submission, data_set = (_first_frame(part.stack, home / package) for package in (PACKAGE, ORGANISER))
         found |= submission is not None
-        first = data_set if submission is None else submission
-        part.stack = traceback.StackSummary.from_list([] if first is None else part.stack[first:])
+        first = next((i for i in (submission, data_set) if i is not None), _n_frames_of_ours(part.stack))
+        part.stack = traceback.StackSummary.from_list(part.stack[first:])
         todo += [part.__cause__, part.__context__, *(part.exceptions or [])]
     for line in shown.format():
         sys.stderr.write(line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]}...\n")
@@ -114,6 +115,11 @@ def print_traceback(error: BaseException, home: Path) -> bool:
 
 def _first_frame(stack: traceback.StackSummary, folder: Path) -> int | None:
     return next((i for i, frame in enumerate(stack) if Path(frame.filename).is_relative_to(folder)), None)
+
+
+def _n_frames_of_ours(stack: traceback.StackSummary) -> int:
+    """Return how many frames there are up to the last one of the runner."""
+    return max((i for i, frame in enumerate(stack, 1) if Path(frame.filename).is_relative_to(RUNNER)), default=0)
 
 
 def _flush() -> None:

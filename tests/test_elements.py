@@ -123,6 +123,16 @@ def test_a_classifier_without_probabilities_fails_as_in_scikit_learn(slot: Slot,
     )
 
 
+def test_a_traceback_without_a_line_of_the_submission_begins_in_scikit_learn(slot: Slot, tmp_path: Path) -> None:
+    data = Data(slot, tmp_path, mixed_frame().drop(columns="port"), "estimator", "survived")
+    outcome = data.fold("estimator_without_an_imputer", np.arange(100))
+    assert (outcome.state, outcome.cause) == ("ERROR", "train_error")
+    files = [line.split('"')[1] for line in outcome.log_messages.splitlines() if line.startswith('  File "')]
+    assert files[0].startswith("sklearn/")
+    assert "sklearn/linear_model/_logistic.py" in files
+    assert outcome.log_messages.splitlines()[-1] == "Failed while training: ValueError: Input X contains NaN."
+
+
 @pytest.mark.parametrize(("kind", "shape"), [("classifier", (30, 3)), ("regressor", (30,))])
 def test_an_estimator_of_an_own_class_predicts_what_it_can(
     slot: Slot, tmp_path: Path, kind: str, shape: tuple[int, ...]
