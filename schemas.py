@@ -27,6 +27,7 @@ BASE64_STEP = 4 * 2**18  # characters decoded at a time
 MAX_SEED = 2**32 - 1  # of numpy's random state
 MOST_SECONDS = 30 * 24 * 3600  # of a data set's time limit
 MOST_MB = 10**7  # of a data set's memory limit
+TARGETS_LENGTH = 10_000  # characters of all names of target columns
 SHOWN = 60  # characters of a refused value that an error repeats
 ENCODED = re.compile(r"\s*e\s*[JAFN][A-Za-z0-9+/=\s]*", re.ASCII)  # how base64 of a zlib header begins
 FOLD_STATES = [State.TODO, State.TRAINED, State.VALIDATED, State.TESTED, State.ERROR]
@@ -384,7 +385,7 @@ class Request(Schema):
 
 class NewRawData(Request):
     name = Text(max_length=NAME_LENGTH, fault=name_fault, required=True)
-    target_column = Text(required=True)
+    target_column = Text(max_length=TARGETS_LENGTH, required=True)
     workflow_elements = Text(required=True)
     files = Files(required=True)
     time_limit = Limit(MOST_SECONDS, "seconds", allow_none=True, load_default=None)

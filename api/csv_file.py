@@ -73,16 +73,21 @@ class _Lines:
 def judge(file: BinaryIO, name: str, target_column: str) -> None:
     """Raise BadCSV unless the table has a row; KeyError, with a target and the columns, where it is none of them.
 
-    The target is a column, commas in its name and all, or several columns between commas.
+    The target is a column, or several columns between commas; the name of a column may hold commas itself.
     """
     file.seek(0)
     rows = records(file, name)
     header = next(rows, [])
     if not header:
         raise BadCSV("is empty")
-    for target in [target_column] if target_column in header else target_column.split(","):
-        if target not in header and target.strip() not in header:
-            raise KeyError(target.strip(), header)
+    begun: list[str] = []  # the pieces of a name that is no column yet
+    for piece in [target_column] if target_column in header else target_column.split(","):
+        begun.append(piece)
+        name = ",".join(begun)
+        if name in header or name.strip() in header:
+            begun.clear()
+    if begun:
+        raise KeyError(begun[0].strip(), header)
     if next(rows, None) is None:
         raise BadCSV("has no rows below its header")
 

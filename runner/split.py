@@ -60,12 +60,20 @@ def split_table(
 
 
 def target_columns(target_column: str, columns: Collection[str]) -> list[str]:
-    """Return the names of the target columns: one that is a column, commas and all, or several between commas."""
-    targets = [target_column] if target_column in columns else target_column.split(",")
-    targets = list(dict.fromkeys(name if name in columns else name.strip() for name in targets))
-    if missing := [name for name in targets if name not in columns]:
+    """Return the names of the target columns: one that is a column, or several between commas; a name may hold some."""
+    if target_column in columns:
+        return [target_column]
+    targets: list[str] = []
+    begun: list[str] = []  # the pieces of a name that is no column yet
+    for piece in target_column.split(","):
+        begun.append(piece)
+        name = ",".join(begun)
+        if name in columns or name.strip() in columns:
+            targets.append(name if name in columns else name.strip())
+            begun.clear()
+    if missing := [name for piece in begun if (name := piece.strip()) not in columns]:
         raise DataError(f"The CSV has no column {', '.join(map(repr, missing))}.")
-    return targets
+    return list(dict.fromkeys(targets))
 
 
 def plain_labels(labels: Any) -> np.ndarray:

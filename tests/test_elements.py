@@ -229,6 +229,16 @@ def test_a_target_whose_name_has_a_comma_is_one_target(slot: Slot, tmp_path: Pat
     assert (outcome.cause, outcome.y_train.shape) == (None, (2,))
 
 
+def test_names_of_targets_may_hold_commas(slot: Slot, tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        np.arange(50.0).reshape(10, 5), columns=["a", "g (C18)", "Colon, rectum, anus (C18-21)", "b", "c,d"]
+    )
+    targets = "g (C18),Colon, rectum, anus (C18-21), b"
+    outcome = split(slot, tmp_path, "data.csv", frame.to_csv(index=False).encode(), targets, "regressor")
+    assert (outcome.cause, outcome.y_train.shape) == (None, (8, 3))
+    np.testing.assert_array_equal(outcome.y_train % 5, [[1, 2, 3]] * 8)
+
+
 def test_a_target_that_is_no_column_is_named(slot: Slot, tmp_path: Path) -> None:
     outcome = split(slot, tmp_path, "data.csv", TABLE.encode(), "target, b, c", "regressor")
     assert outcome.cause == "data_error"

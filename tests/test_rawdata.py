@@ -69,6 +69,15 @@ def test_a_data_set_may_have_limits_of_its_own(client: FlaskClient) -> None:
     assert (answer.status_code, answer.json["time_limit"], answer.json["memory_limit"]) == (201, 0.5, 300)
 
 
+def test_names_of_targets_may_hold_commas(client: FlaskClient) -> None:
+    files = {"deaths.csv": 'region,"Colon, rectum and anus (C18-21)",Liver (C22)\n1,2,3\n2,3,4\n'}
+    data = IRIS | {"files": files, "workflow_elements": "regressor"}
+    good = data | {"target_column": "Colon, rectum and anus (C18-21), Liver (C22)"}
+    assert client.post("/runapp/rawdata/", json=good).status_code == 201
+    bad = data | {"name": "bad", "target_column": "Liver (C22), Colon, rectum"}
+    assert client.post("/runapp/rawdata/", json=bad).json["target_column"][0].startswith('"Colon" is no column of ')
+
+
 @pytest.mark.parametrize("content", [CSV, encode(CSV.encode()), "\n".join(encode(CSV.encode())), "\ufeff" + CSV])
 def test_a_csv_may_be_plain_or_encoded(client: FlaskClient, content: str) -> None:
     assert client.post("/runapp/rawdata/", json=IRIS | {"files": {"iris.csv": content}}).status_code == 201
