@@ -31,6 +31,16 @@ def split_names(workflow_elements: str) -> list[str]:
     return [name.strip() for name in workflow_elements.split(",")]
 
 
+def names_fault(workflow_elements: str) -> str | None:
+    """Return why these cannot be the names of a submission's files, or None."""
+    names = split_names(workflow_elements)
+    if bad := [name for name in names if not name.isidentifier()]:
+        return f"'{bad[0]}' is no workflow element; expected the name of a Python file, without .py."
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        return f"'{twice}' stands twice; expected each element once."
+    return None
+
+
 def workflow_fault(workflow_elements: str) -> str | None:
     """Return why no executor can run this workflow, or None."""
     names = split_names(workflow_elements)
@@ -39,8 +49,8 @@ def workflow_fault(workflow_elements: str) -> str | None:
         known = [element for kind in KINDS for element in elements_of(kind)]
         shown = sorted(f"any_{element[1:]}" if element.startswith("_") else element for element in known)
         return f"'{names[order.index(None)]}' is no workflow element; expected some of {', '.join(shown)}."
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        return f"'{twice}' stands twice; expected each element once."
+    if fault := names_fault(workflow_elements):
+        return fault
     if order[order.count("transformers") :] not in (["predictors"], ["predictors", "calibrators"]):
         return f"'{', '.join(names)}' is no workflow that can run; expected {GRAMMAR}."
     if "calibrators" in order and "classifier" not in names:

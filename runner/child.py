@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import organiser
+from .elements import can_run
 from .features import map_features, write_features
 from .labels import DataError, labels_in_memory
 from .posted import ORGANISER, separator
@@ -67,7 +68,7 @@ def run(work: Callable[[Mark], None], mark: Mark, home: Path) -> None:
 def _report(error: BaseException, mark: Mark, home: Path) -> None:
     try:
         kind, detail = _describe(error)
-        if kind == "exception" and not print_traceback(error, home):
+        if kind == "exception" and not isinstance(error, DataError) and print_traceback(error, home) == ORGANISER:
             kind = "outside"
         _flush()
         mark(failed=kind, detail=detail[:DETAIL_LENGTH])
@@ -89,37 +90,34 @@ def _describe(error: BaseException) -> tuple[str, str]:
     return "exception", line
 
 
-def print_traceback(error: BaseException, home: Path) -> bool:
-    """Print the traceback from the first frame of the submission's files on; return whether there is one.
+def print_traceback(error: BaseException, home: Path) -> str | None:
+    """Print the traceback from the first frame of the submission's files on, and return their package.
 
-    Without one it begins in the data set's own files, and without those in the library that we called.
+    Without one it begins in the data set's own files, whose package is returned; without those in the library that we
+    called, and None is returned. Our own frames are left out.
     """
     shown = traceback.TracebackException.from_exception(error, lookup_lines=False)
     seen: set[int] = set()
     todo = [shown]
-    found = False
+    found: set[str] = set()
     while todo:
         part = todo.pop()
         if part is None or id(part) in seen:
             continue
         seen.add(id(part))
-        submission, data_set = (_first_frame(part.stack, home / package) for package in (PACKAGE, ORGANISER))
-        found |= submission is not None
-        first = next((i for i in (submission, data_set) if i is not None), _n_frames_of_ours(part.stack))
-        part.stack = traceback.StackSummary.from_list(part.stack[first:])
+        firsts = {package: _first_frame(part.stack, home / package) for package in (PACKAGE, ORGANISER)}
+        found.update(package for package, first in firsts.items() if first is not None)
+        first = next((first for first in firsts.values() if first is not None), 0)
+        theirs = [frame for frame in part.stack[first:] if not Path(frame.filename).is_relative_to(RUNNER)]
+        part.stack = traceback.StackSummary.from_list(theirs)
         todo += [part.__cause__, part.__context__, *(part.exceptions or [])]
     for line in shown.format():
         sys.stderr.write(line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]}...\n")
-    return found
+    return next((package for package in (PACKAGE, ORGANISER) if package in found), None)
 
 
 def _first_frame(stack: traceback.StackSummary, folder: Path) -> int | None:
     return next((i for i, frame in enumerate(stack) if Path(frame.filename).is_relative_to(folder)), None)
-
-
-def _n_frames_of_ours(stack: traceback.StackSummary) -> int:
-    """Return how many frames there are up to the last one of the runner."""
-    return max((i for i, frame in enumerate(stack, 1) if Path(frame.filename).is_relative_to(RUNNER)), default=0)
 
 
 def _flush() -> None:
@@ -223,7 +221,7 @@ def split_by_specific(job: dict[str, Any], home: Path, inputs: list[int], output
     """Have the data set's own file make both parts; files as for `split_raw_data`.
 
     The mark "split" says whether folds need the data set's Python files, the mark "trial" whether its functions for
-    folds work with a submission that does nothing.
+    folds work with a submission that does nothing, and the shapes of its predictions.
     """
     folder = home / ORGANISER
     for fd, name in zip(inputs, job["files"], strict=True):
@@ -234,6 +232,9 @@ def split_by_specific(job: dict[str, Any], home: Path, inputs: list[int], output
     np.random.seed(SEED)
     mark(mark="load")
     specific = organiser.import_specific(folder)
+    trains = organiser.trains(specific)
+    if not trains:
+        organiser.check_workflow(job["workflow_elements"])
     mark(mark="specific")
     specific.prepare_data(str(folder))
     mark(mark="prepare_data")
@@ -245,26 +246,29 @@ def split_by_specific(job: dict[str, Any], home: Path, inputs: list[int], output
     organiser.check_rows(X_test)
     mark(mark="get_test_data")
     modules = _write_parts(X_train, y_train, X_test, outputs)
-    trains = organiser.trains(specific)
     needed = trains or organiser.is_needed(folder, modules)
     mark(mark="split", n_train=len(y_train), n_test=n_rows(X_test), needed=needed)
-    works = True
     if needed:  # what fails from here on would fail in each fold
         specific = organiser.import_alone(folder)
         X_train, X_test = (map_features(file.fileno()) for file in outputs[1:])
-    if trains:
-        works = _works(specific, job["workflow_elements"], X_train, labels_in_memory(y_train), X_test, home)
-    mark(mark="trial", works=works)
+    trial = {}
+    if trains and can_run(job["workflow_elements"]):  # else nobody knows what a submission is
+        trial = _trial(specific, job["workflow_elements"], X_train, labels_in_memory(y_train), X_test, home)
+    mark(mark="trial", **trial)
 
 
-def _works(specific: ModuleType, names: list[str], X_train: Any, y: np.ndarray, X_test: Any, home: Path) -> bool:
+def _trial(
+    specific: ModuleType, names: list[str], X_train: Any, y: np.ndarray, X_test: Any, home: Path
+) -> dict[str, Any]:
     try:
-        organiser.try_out(specific, names, X_train, y, X_test)
-    except BaseException as error:  # whatever the file raises, SystemExit included: the split is good all the same
+        train, test = organiser.try_out(specific, names, X_train, y, X_test)
+    except BaseException as error:  # whatever the file raises, SystemExit included
+        if organiser.is_certain(error, home / ORGANISER):
+            raise
         print_traceback(error, home)
         sys.stderr.write(TRIAL_FAILED)
-        return False
-    return True
+        return {"works": False}
+    return {"train": train, "test": test}
 
 
 def _write_parts(X_train: Any, y_train: np.ndarray, X_test: Any, outputs: list[BinaryIO]) -> set[str]:

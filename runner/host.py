@@ -1,6 +1,7 @@
 """The worker's side: start the zygote of this host, get slots from it, run tasks on them, check what comes back."""
 
 import errno
+import math
 import os
 import select
 import socket
@@ -269,12 +270,15 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
     if end.kind == "outside" and task.specific_failed:
         cause = "data_error"
         sentence += ". This is a fault of the data set's own file: the submission need not change."
+    elif end.kind == "outside":
+        sentence += ". No line of the submission takes part: it came up where the data set's own file used it."
     predictions: list[np.ndarray] = []
     if cause is None:
         try:
             for phase, name, rows in (("validation", "training", task.n_train), ("test", "test", task.n_test)):
                 shape = content["facts"][phase].get("shape")
-                predictions.append(_read_predictions(result, shape, expected_shapes(task, rows), name))
+                allowed = expected_shapes(task, task.y, task.classes, rows)
+                predictions.append(_read_predictions(result, shape, allowed, name))
         except ValueError as error:
             cause, sentence = "bad_predictions", str(error)
     result.close()
@@ -294,29 +298,35 @@ def closed(log: str, sentence: str) -> str:
     return f"{log}{'' if not log or log.endswith(chr(10)) else chr(10)}{sentence}"
 
 
-def expected_shapes(task: FoldTask, rows: int) -> list[list[int]]:
-    """Return the shapes that predictions of so many rows may have: which of them, only the submission knows."""
+def expected_shapes(
+    task: FoldTask | SplitTask, y: np.ndarray, classes: list | None, rows: int
+) -> list[list[int | None]]:
+    """Return the shapes that predictions of so many rows may have, with None for any number of columns.
+
+    Which of them it is, only the submission knows.
+    """
     shapes = []
-    n_targets = 1 if task.y.ndim == 1 else task.y.shape[1]
+    n_targets = 1 if y.ndim == 1 else y.shape[1]
     kinds = predicts(task.workflow_elements)
-    if PROBABILITIES in kinds and task.classes:
-        shapes.append([rows, n_columns(task.classes)])
+    if not kinds:
+        return [[rows], [rows, None]]
+    if PROBABILITIES in kinds and classes:
+        shapes.append([rows, n_columns(classes)])
     if VALUES in kinds or (PROBABILITIES in kinds and n_targets > 1):  # one probability for each label, yes or no
         shapes.append([rows] if n_targets == 1 else [rows, n_targets])
     return shapes
 
 
-def _read_predictions(file: BinaryIO, shape: Any, allowed: list[list[int]], name: str) -> np.ndarray:
+def _read_predictions(file: BinaryIO, shape: Any, allowed: list[list[int | None]], name: str) -> np.ndarray:
     """Read one array of predictions of an allowed shape, or raise ValueError with a sentence about what came."""
     expected = " or ".join(map(_shown, allowed))
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"The predictions of the {name} rows have no shape, expected {expected}.")
-    if shape not in allowed and shape[1:] == [1]:
-        shape = shape[:1]
-    if shape not in allowed:
+    shape = without_one_column(shape, allowed)
+    if not any(_fits(shape, one) for one in allowed):
         raise ValueError(f"The predictions of the {name} rows have the shape {_shown(shape)}, expected {expected}.")
-    size = int(np.prod(shape)) * 8
-    data = file.read(size)
+    size = math.prod(shape) * 8
+    data = file.read(min(size, os.fstat(file.fileno()).st_size))
     if len(data) != size:
         raise ValueError(f"The predictions of the {name} rows are incomplete.")
     predictions = np.frombuffer(data, dtype="<f8").reshape(shape)
@@ -328,8 +338,18 @@ def _read_predictions(file: BinaryIO, shape: Any, allowed: list[list[int]], name
     return predictions
 
 
-def _shown(shape: list[int]) -> str:
-    return f"({', '.join(map(str, shape[:5]))}{',' if len(shape) == 1 else ''}{', ...' if len(shape) > 5 else ''})"
+def without_one_column(shape: list[int], allowed: list[list[int | None]]) -> list[int]:
+    """Return (n,) for (n, 1) where that is what is allowed."""
+    return shape[:1] if shape[1:] == [1] and shape not in allowed else shape
+
+
+def _fits(shape: list[int], allowed: list[int | None]) -> bool:
+    return len(shape) == len(allowed) and all(n == m or (m is None and n) for n, m in zip(shape, allowed, strict=True))
+
+
+def _shown(shape: list[int | None]) -> str:
+    numbers = ["any" if n is None else str(n) for n in shape[:5]] + ["..."] * (len(shape) > 5)
+    return f"({', '.join(numbers)}{',' if len(shape) == 1 else ''})"
 
 
 def _split_outcome(task: SplitTask, content: dict[str, Any], files: Sequence[BinaryIO]) -> SplitOutcome:
@@ -361,11 +381,27 @@ def _checked_split(task: SplitTask, facts: dict[str, Any], log: str, files: Sequ
         split_is = np.frombuffer(result.read(), dtype="<i8")
         if len(split_is) != n_train + n_test:
             raise ValueError(f"{len(split_is)} indices for {n_train} and {n_test} rows")
+    classes = _classes(task, y_train)
+    trial = facts.get("trial", {})
+    for part, rows in (("train", n_train), ("test", n_test)):
+        if part in trial:
+            _check_trial(trial[part], expected_shapes(task, y_train, classes, rows), y_train.ndim == 1)
     return SplitOutcome(
-        None, log, n_train, n_test, _classes(task, y_train), split_is, y_train, X_train, X_test,
+        None, log, n_train, n_test, classes, split_is, y_train, X_train, X_test,
         specific_needed=facts["split"].get("needed") is True,
-        specific_failed=facts.get("trial", {}).get("works") is False,
+        specific_failed=trial.get("works") is False,
     )  # fmt: skip
+
+
+def _check_trial(shape: list[int], allowed: list[list[int | None]], one_target: bool) -> None:
+    """Raise ValueError where the data set's own functions made of good predictions some of another shape.
+
+    What columns there are for several targets, the trial cannot know.
+    """
+    right = any(_fits(without_one_column(shape, allowed), one) for one in allowed)
+    if not right and (one_target or shape[:1] != allowed[0][:1]):
+        expected = " or ".join(map(_shown, allowed))
+        raise ValueError(f"test_submission made predictions of the shape {_shown(shape)}, expected {expected}")
 
 
 def _classes(task: SplitTask, y_train: np.ndarray) -> list | None:

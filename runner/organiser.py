@@ -10,8 +10,10 @@ The file is stored as specific.py; other Python files lie beside it as modules. 
 sees the fold's rows alone, as rows 0 to n - 1, and `module_path` is the package of the submission's files.
 """
 
+import inspect
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
@@ -22,11 +24,15 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from .elements import can_run
 from .labels import DataError, classes_of
 from .posted import DATA_FUNCTIONS, FOLD_FUNCTIONS, ORGANISER, SPECIFIC, is_code
 from .workflow import as_predictions, n_rows, take_rows
 
 STAND_IN = "stand_in"  # the package of a submission that does nothing
+ARGUMENTS = dict(zip((*DATA_FUNCTIONS, *FOLD_FUNCTIONS), (1, 1, 1, 4, 3), strict=True))  # how many each function takes
+# Raised by a line of the file itself, these are its faults.
+CERTAIN = (NameError, ImportError, ZeroDivisionError, OSError, NotImplementedError)
 
 
 def import_specific(folder: Path) -> ModuleType:
@@ -45,7 +51,32 @@ def import_specific(folder: Path) -> ModuleType:
         raise DataError(f"it defines no {' and no '.join(missing)}; expected are {', '.join(DATA_FUNCTIONS)}.")
     if hasattr(module, FOLD_FUNCTIONS[0]) != hasattr(module, FOLD_FUNCTIONS[1]):
         raise DataError("it defines one of train_submission and test_submission, expected both or none.")
+    for name in ARGUMENTS:
+        if hasattr(module, name):
+            _check_arguments(module, name)
     return module
+
+
+def _check_arguments(module: ModuleType, name: str) -> None:
+    try:
+        signature = inspect.signature(getattr(module, name))
+    except ValueError:  # of what is not written in Python, nobody knows
+        return
+    except TypeError as error:
+        raise DataError(f"{name} {error}.") from None
+    try:
+        signature.bind(*range(ARGUMENTS[name]))
+    except TypeError as error:
+        raise DataError(f"{name} cannot take {ARGUMENTS[name]} arguments: {error}.") from None
+
+
+def check_workflow(workflow_elements: Sequence[str]) -> None:
+    """Raise DataError where these elements cannot run without functions of the file's own."""
+    if not can_run(list(workflow_elements)):
+        raise DataError(
+            f"it defines no train_submission and test_submission, and '{', '.join(workflow_elements)}' is no workflow "
+            "that can run without them."
+        )
 
 
 def import_alone(folder: Path) -> ModuleType:
@@ -120,22 +151,31 @@ class OwnWorkflow:
         return as_predictions(values, self._classes, classes)
 
 
-def try_out(module: ModuleType, names: Sequence[str], X_train: Any, y: np.ndarray, X_test: Any) -> None:
-    """Train and test a submission that does nothing, with files of these names; raises what the functions raise.
+def try_out(module: ModuleType, names: Sequence[str], X_train: Any, y: np.ndarray, X_test: Any) -> list[list[int]]:
+    """Train and test a submission that does nothing, with files of these names; return the shapes of its predictions.
 
-    What fails here fails without a line of a participant: it is a fault of the data set's file.
+    Raises what the functions raise: it fails without a line of a participant.
     """
     package = ModuleType(STAND_IN)
     package.__path__ = []
     sys.modules[STAND_IN] = package
     for name in names:
         sys.modules[f"{STAND_IN}.{name}"] = element = ModuleType(f"{STAND_IN}.{name}")
+        sys.modules.setdefault(name, element)  # as in a fold, where a submission's folder is in the search path
         element.FeatureExtractor = element.Transformer = element.get_estimator = StandIn
         element.Classifier = element.Regressor = element.Calibrator = StandIn
     workflow = OwnWorkflow(module, STAND_IN)
     workflow.fit(X_train, y)
-    for X in (X_train, X_test):
-        workflow.predict(X, None)
+    return [list(workflow.predict(X, None).shape) for X in (X_train, X_test)]
+
+
+def is_certain(error: BaseException, folder: Path) -> bool:
+    """Whether this error of the trial is the file's fault, whatever a submission is and returns."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    raised_in = Path(frames[-1].filename)
+    about_us = isinstance(error, ImportError) and str(error.name).startswith(STAND_IN)
+    by_a_line = raised_in.is_relative_to(folder) and isinstance(error, CERTAIN) and not about_us
+    return by_a_line or raised_in == Path(__file__)  # the stand-in refused
 
 
 class StandIn(ClassifierMixin, BaseEstimator):
@@ -143,6 +183,8 @@ class StandIn(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None, **_: Any) -> "StandIn":
         self._y = np.asarray(y)
+        if y is not None and len(self._y) != n_rows(X):
+            raise ValueError(f"{n_rows(X)} rows came with {len(self._y)} labels")
         self.classes_ = np.unique(self._y)
         return self
 

@@ -94,10 +94,10 @@ class Usage:
 class End:
     """How a task's processes ended, as the slot saw it.
 
-    `kind` is one of: done, exception, outside (an exception without a line of the submission), memory, bad_predictions,
-    output (the child said so), exit (no result; `detail` is the exit status, negative for a signal), timeout,
-    memory_limit, cpu_limit, log_limit, disk_limit, file_limit (killed by the slot; `detail` is the limit's value),
-    stopped (the worker asked; `detail` is its reason).
+    `kind` is one of: done, exception, outside (one in the data set's own file, without a line of the submission),
+    memory, bad_predictions, output (the child said so), exit (no result; `detail` is the exit status, negative for a
+    signal), timeout, memory_limit, cpu_limit, log_limit, disk_limit, file_limit (killed by the slot; `detail` is the
+    limit's value), stopped (the worker asked; `detail` is its reason).
     """
 
     kind: str

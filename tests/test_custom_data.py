@@ -219,6 +219,11 @@ FAULTS = {
         "FileNotFoundError: [Errno 2] No such file or directory: 'train.csv'\n"
         "Failed while running prepare_data: FileNotFoundError: [Errno 2] No such file or directory: 'train.csv'",
     ),
+    "arguments": (
+        ("get_test_data(raw_data_path)", "get_test_data()"),
+        "Failed while importing specific.py, the data set's own file: get_test_data cannot take 1 arguments: too many "
+        "positional arguments.",
+    ),
     "exit": (("    pass", "    exit(0)"), "Failed while running prepare_data: SystemExit: 0"),
     "crash": (
         ("    pass", "    import os; os._exit(3)"),
@@ -322,7 +327,8 @@ CUSTOM_FOLDS = [  # submission, state, last line of the log
     (
         "forgets_self",
         "train_error",
-        "Failed while training: TypeError: Classifier.fit() takes 2 positional arguments but 3 were given",
+        "Failed while training: TypeError: Classifier.fit() takes 2 positional arguments but 3 were given. No line of "
+        "the submission takes part: it came up where the data set's own file used it.",
     ),
     ("fails_when_fitting", "train_error", "Failed while training: ValueError: 12 rows are not enough"),
     (
@@ -423,6 +429,7 @@ def test_what_the_organisers_file_forges_is_a_data_error(slot: Slot, tmp_path: P
     assert outcome.log_messages.startswith("The split cannot be used: ")
 
 
+TRYING = "trying specific.py as a fold does, without the data's other files"
 READS_WHEN_IMPORTED = "table = open(__file__.replace('specific.py', 'table.csv')).read()\n"
 
 
@@ -431,8 +438,7 @@ def test_data_read_when_the_file_is_imported_are_missing_in_folds_and_at_the_spl
     outcome = split(slot, tmp_path, files, ["classifier"])
     assert outcome.cause == "data_error"
     assert outcome.log_messages.splitlines()[-1] == (
-        "Failed while trying specific.py as a fold does, without the data's other files: FileNotFoundError: [Errno 2] "
-        "No such file or directory: 'table.csv'"
+        f"Failed while {TRYING}: FileNotFoundError: [Errno 2] No such file or directory: 'table.csv'"
     )
 
 
@@ -441,6 +447,114 @@ def test_data_read_when_the_file_is_imported_are_there_for_the_split_alone(slot:
     data = Data(slot, tmp_path, files, "classifier")
     assert not data.split.specific_needed
     assert data.fold(SUBMISSIONS / "forest", np.arange(12)).state == "TESTED"
+
+
+CERTAIN = {  # what is changed in train_submission and test_submission, and the end of the split's log
+    "name": (
+        ("clf.fit", "model.fit"),
+        '  File "specific.py", line 18, in train_submission\n    model.fit(X[train_is], y[train_is])\n    ^^^^^\n'
+        "NameError: name 'model' is not defined\n"
+        f"Failed while {TRYING}: NameError: name 'model' is not defined",
+    ),
+    "package": (
+        ("    clf.fit", "    import nunpy\n    clf.fit"),
+        f"Failed while {TRYING}: ModuleNotFoundError: No module named 'nunpy'",
+    ),
+    "file": (
+        ("    clf.fit", "    open('table.csv')\n    clf.fit"),
+        f"Failed while {TRYING}: FileNotFoundError: [Errno 2] No such file or directory: 'table.csv'",
+    ),
+    "labels": (
+        ("y[train_is]", "y[train_is][1:]"),
+        '  File "specific.py", line 18, in train_submission\n    clf.fit(X[train_is], y[train_is][1:])\n'
+        "ValueError: 20 rows came with 19 labels\n"
+        f"Failed while {TRYING}: ValueError: 20 rows came with 19 labels",
+    ),
+    "rows": (
+        ("X[test_is])", "X[test_is])[:3]"),
+        "The split cannot be used: test_submission made predictions of the shape (3, 2), expected (20, 2).",
+    ),
+    "columns": (
+        ("X[test_is])", "X[test_is])[:, 1]"),
+        "The split cannot be used: test_submission made predictions of the shape (20,), expected (20, 2).",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", CERTAIN)
+def test_a_fault_that_no_submission_can_cause_ends_the_split(slot: Slot, tmp_path: Path, fault: str) -> None:
+    (old, new), log = CERTAIN[fault]
+    files = {"specific.py": (SPECIFIC + TRAINS.replace(old, new)).encode(), "table.csv": b"1"}
+    outcome = split(slot, tmp_path, files, ["classifier"])
+    assert outcome.cause == "data_error"
+    assert outcome.log_messages.endswith(log)
+    assert "organiser.py" not in outcome.log_messages
+
+
+def test_a_submission_is_imported_without_its_package_too(slot: Slot, tmp_path: Path) -> None:
+    files = {"specific.py": (SPECIFIC + TRAINS.replace("'.classifier'", "'classifier'")).encode()}
+    data = Data(slot, tmp_path, files, "classifier")
+    assert (data.split.specific_failed, data.split.log_messages) == (False, "")
+    assert data.fold(SUBMISSIONS / "forest", np.arange(12)).state == "TESTED"
+
+
+CLUSTERS = """
+from importlib import import_module
+
+def train_submission(module_path, X, y, train_is):
+    clusterer = import_module('.clusterer', module_path).Clusterer()
+    clusterer.fit(X[train_is], y[train_is])
+    return clusterer
+
+def test_submission(trained_model, X, test_is):
+    return np.column_stack([X[test_is], trained_model.distances(X[test_is])])
+"""
+
+
+def test_files_of_a_submission_have_any_name_where_the_data_set_trains_it(
+    slot: Slot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + CLUSTERS).encode()}, "clusterer")
+    assert (data.split.classes, data.split.specific_failed, data.split.log_messages) == (None, False, "")
+    outcome = data.fold(SUBMISSIONS / "clusters_hits", np.arange(12))
+    monkeypatch.syspath_prepend(str(SUBMISSIONS))
+    X = np.arange(40.0).reshape(20, 2)
+    clusterer = submitted("clusters_hits", "clusterer").Clusterer()
+    clusterer.fit(X[:12], np.arange(12) % 2)
+    assert_equal(outcome, *(np.column_stack([part, clusterer.distances(part)]) for part in (X, X[:5])))
+    outcome = data.fold(SUBMISSIONS / "clusters_hits_without_fit", np.arange(12))
+    assert (outcome.cause, outcome.log_messages.splitlines()[-1]) == (
+        "train_error",
+        "Failed while training: AttributeError: 'Clusterer' object has no attribute 'fit'. No line of the submission "
+        "takes part: it came up where the data set's own file used it.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "shape"),
+    [
+        ("np.zeros((3, 2))", "(3, 2)"),
+        ("np.zeros((20, 2, 2))", "(20, 2, 2)"),
+        ("np.zeros((20, 0))", "(20, 0)"),
+        ("np.array(3)", "()"),
+    ],
+)
+def test_predictions_of_any_workflow_have_a_row_for_each(slot: Slot, tmp_path: Path, made: str, shape: str) -> None:
+    source = SPECIFIC + CLUSTERS[: CLUSTERS.index("np.column_stack")] + made
+    data = Data(slot, tmp_path, {"specific.py": source.encode()}, "clusterer")
+    outcome = data.fold(SUBMISSIONS / "clusters_hits", np.arange(12))
+    expected = f"The predictions of the training rows have the shape {shape}, expected (20,) or (20, any)."
+    assert (outcome.cause, outcome.log_messages) == ("bad_predictions", expected)
+
+
+@pytest.mark.parametrize("elements", ["clusterer", "classifier regressor", "estimator calibrator"])
+def test_files_of_any_name_need_functions_that_train_them(slot: Slot, tmp_path: Path, elements: str) -> None:
+    outcome = split(slot, tmp_path, {"specific.py": SPECIFIC.encode()}, elements.split())
+    assert (outcome.cause, outcome.log_messages) == (
+        "data_error",
+        "Failed while importing specific.py, the data set's own file: it defines no train_submission and "
+        f"test_submission, and '{', '.join(elements.split())}' is no workflow that can run without them.",
+    )
 
 
 BROKEN = TRAINS.replace("X[train_is], y[train_is]", "X[train_is], y[train_is].no_such_method()")

@@ -303,6 +303,23 @@ def test_data_with_a_python_file_are_not_judged(client: FlaskClient) -> None:
     assert client.post("/runapp/rawdata/", json=CUSTOM).status_code == 201
 
 
+@pytest.mark.parametrize(
+    ("elements", "fault"),
+    [
+        ("ts_feature_extractor, clusterer", None),
+        ("classifier, regressor", None),
+        ("my file", "'my file' is no workflow element; expected the name of a Python file, without .py."),
+        ("../x", "'../x' is no workflow element; expected the name of a Python file, without .py."),
+        ("a,,b", "'' is no workflow element; expected the name of a Python file, without .py."),
+        ("a, a", "'a' stands twice; expected each element once."),
+    ],
+)
+def test_with_a_python_file_elements_have_any_name(client: FlaskClient, elements: str, fault: str | None) -> None:
+    answer = client.post("/runapp/rawdata/", json=CUSTOM | {"workflow_elements": elements})
+    assert answer.status_code == (400 if fault else 201)
+    assert answer.json["workflow_elements"] == ([fault] if fault else elements)
+
+
 def test_too_many_files_are_refused(client: FlaskClient, app: Flask) -> None:
     files = {f"{i}.txt": "" for i in range(101)}
     answer = client.post("/runapp/rawdata/", json=IRIS | {"files": files})

@@ -28,6 +28,16 @@ def find_element(name: str) -> tuple[str, ModuleType]:
     raise ValueError(f"unknown workflow element {name!r}")
 
 
+def can_run(workflow_elements: list[str]) -> bool:
+    """Whether these elements are a workflow: transformers, then one predictor, then a calibrator or none."""
+    try:
+        kinds = [find_element(name)[0] for name in workflow_elements]
+    except ValueError:
+        return False
+    in_order = kinds == sorted(kinds, key=KINDS.index) and kinds.count("predictors") == 1
+    return in_order and kinds.count("calibrators") <= ("classifier" in workflow_elements)
+
+
 def keeps_frame(workflow_elements: list[str]) -> bool:
     """Whether the first element takes the DataFrame itself; otherwise it gets a plain array."""
     kind, element = find_element(workflow_elements[0])
@@ -35,6 +45,11 @@ def keeps_frame(workflow_elements: list[str]) -> bool:
 
 
 def predicts(workflow_elements: list[str]) -> tuple[str, ...]:
-    """Return what the workflow's predictor may predict: PROBABILITIES, VALUES or both."""
+    """Return what the workflow's predictor may predict: PROBABILITIES, VALUES or both.
+
+    Nothing where the elements are no workflow: what the data set's own functions predict, they alone know.
+    """
+    if not can_run(workflow_elements):
+        return ()
     [predictor] = [module for kind, module in map(find_element, workflow_elements) if kind == "predictors"]
     return predictor.PREDICTS

@@ -1,0 +1,3 @@
+class Clusterer:
+    def distances(self, X):
+        return X
