@@ -97,27 +97,36 @@ def print_traceback(error: BaseException, home: Path) -> str | None:
     called, and None is returned. Our own frames are left out.
     """
     shown = traceback.TracebackException.from_exception(error, lookup_lines=False)
-    seen: set[int] = set()
-    todo = [shown]
-    found: set[str] = set()
-    while todo:
-        part = todo.pop()
-        if part is None or id(part) in seen:
-            continue
-        seen.add(id(part))
-        firsts = {package: _first_frame(part.stack, home / package) for package in (PACKAGE, ORGANISER)}
-        found.update(package for package, first in firsts.items() if first is not None)
-        first = next((first for first in firsts.values() if first is not None), 0)
-        theirs = [frame for frame in part.stack[first:] if not Path(frame.filename).is_relative_to(RUNNER)]
-        part.stack = traceback.StackSummary.from_list(theirs)
-        todo += [part.__cause__, part.__context__, *(part.exceptions or [])]
+    parts = _chain(shown)
+    firsts = {package: [_first_frame(part.stack, home / package) for part in parts] for package in (PACKAGE, ORGANISER)}
+    found = next((package for package, first in firsts.items() if any(i is not None for i in first)), None)
+    for part, *first in zip(parts, *firsts.values(), strict=True):
+        begin = next((i for i in first if i is not None), len(part.stack) if found else 0)
+        part.stack = traceback.StackSummary.from_list(filter(_is_theirs, part.stack[begin:]))
     for line in shown.format():
         sys.stderr.write(line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]}...\n")
-    return next((package for package in (PACKAGE, ORGANISER) if package in found), None)
+    return found
+
+
+def _chain(shown: traceback.TracebackException) -> list[traceback.TracebackException]:
+    """Return an exception with all that it came from or is made of."""
+    chain: dict[int, traceback.TracebackException] = {}
+    todo = [shown]
+    while todo:
+        part = todo.pop()
+        if part is not None and id(part) not in chain:
+            chain[id(part)] = part
+            todo += [part.__cause__, part.__context__, *(part.exceptions or [])]
+    return list(chain.values())
 
 
 def _first_frame(stack: traceback.StackSummary, folder: Path) -> int | None:
     return next((i for i, frame in enumerate(stack) if Path(frame.filename).is_relative_to(folder)), None)
+
+
+def _is_theirs(frame: traceback.FrameSummary) -> bool:
+    """Whether a frame is neither ours nor of the machinery that imports modules."""
+    return not Path(frame.filename).is_relative_to(RUNNER) and not frame.filename.startswith("<frozen importlib")
 
 
 def _flush() -> None:

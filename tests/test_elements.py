@@ -123,12 +123,26 @@ def test_a_classifier_without_probabilities_fails_as_in_scikit_learn(slot: Slot,
     )
 
 
+def files_of(log: str) -> list[str]:
+    """Return the files that a log's tracebacks name, in order."""
+    return [line.split('"')[1] for line in log.splitlines() if line.startswith('  File "')]
+
+
+def test_a_traceback_of_several_errors_begins_in_the_submission(slot: Slot, tmp_path: Path) -> None:
+    data = Data(slot, tmp_path, mixed_frame(), "feature_extractor classifier", "survived")
+    outcome = data.fold("wrong_column", np.arange(100))
+    assert outcome.log_messages.startswith("KeyError: 'no such column'\n")
+    assert "The above exception was the direct cause of the following exception" in outcome.log_messages
+    assert files_of(outcome.log_messages)[0] == "feature_extractor.py"
+
+
 def test_a_traceback_without_a_line_of_the_submission_begins_in_scikit_learn(slot: Slot, tmp_path: Path) -> None:
     data = Data(slot, tmp_path, mixed_frame().drop(columns="port"), "estimator", "survived")
     outcome = data.fold("estimator_without_an_imputer", np.arange(100))
     assert (outcome.state, outcome.cause) == ("ERROR", "train_error")
-    files = [line.split('"')[1] for line in outcome.log_messages.splitlines() if line.startswith('  File "')]
+    files = files_of(outcome.log_messages)
     assert files[0].startswith("sklearn/")
+    assert not any(file.startswith(("/", "<")) or "runner" in file for file in files)
     assert "sklearn/linear_model/_logistic.py" in files
     assert outcome.log_messages.splitlines()[-1] == "Failed while training: ValueError: Input X contains NaN."
 

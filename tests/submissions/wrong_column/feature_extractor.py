@@ -3,4 +3,4 @@ class FeatureExtractor:
         pass
 
     def transform(self, X):
-        return X[["no such column"]]
+        return X["no such column"].to_frame()
