@@ -84,6 +84,8 @@ ROWS = [
         "starts_threads_without_end", "train_error", "Failed while training: RuntimeError: can't start new thread",
         levels=RESTRICTED,
     ),
+    timeout("hands_on_without_end", levels=BOTH_ENDS),
+    timeout("wakes_what_is_stopped", *MEMORY),
     timeout("loops_in_c"),
     timeout("swallows_every_exception"),
     timeout("ignores_signals"),
