@@ -1,6 +1,7 @@
 """The worker's side: start the zygote of this host, get slots from it, run tasks on them, check what comes back."""
 
 import errno
+import fcntl
 import math
 import os
 import select
@@ -218,7 +219,8 @@ class Slot:
         if event == "progress":
             return Progress(content["state"], Measures.of(_usages(content["usages"])))
         files = [os.fdopen(fd, "rb") for fd in fds]
-        for file in files:  # the writer's position came with them
+        for file in files:  # the writer's position and flags came with them: fcntl(2)
+            fcntl.fcntl(file, fcntl.F_SETFL, 0)
             file.seek(0)
         task, self._task = self._task, None
         return Finished((_fold_outcome if isinstance(task, FoldTask) else _split_outcome)(task, content, files))
