@@ -445,7 +445,7 @@ class Task:
             return
         if failed := mark.get("failed"):
             self._take_claim(failed, self._log.shortened(one_line(str(mark["detail"]))))
-        elif mark["mark"] == "started" and not self._layers:
+        elif mark["mark"] == "started" and math.isinf(self._allowance):
             self._layers = [str(layer) for layer in mark["layers"]]
             self._close_phase()
             self._allowance = self._sample_memory() + self._mapped + self._limits.memory

@@ -235,6 +235,7 @@ ROWS = [
     bad("forges_a_shape", "The predictions of the training rows have no shape, expected (120, 3)."),
     bad("forges_results_without_any", "The predictions of the training rows are incomplete."),
     fine("changes_the_flags_of_its_result", levels=BOTH_ENDS),
+    ends("forges_its_start", *MEMORY, levels=("bare",)),
     timeout("floods_marks"),
     timeout("floods_marks_without_newlines"),
     ends("closes_its_descriptors", *CRASHED),
