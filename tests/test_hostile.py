@@ -115,7 +115,15 @@ ROWS = [
         "fills_memory_by_memfd", "train_error", "Failed while training: OSError: [Errno 38] Function not implemented",
         levels=RESTRICTED,
     ),
+    ends(
+        "fills_memory_by_pipes", "train_error", "Failed while training: OSError: [Errno 38] Function not implemented",
+        levels=RESTRICTED,
+    ),
     fine("fills_memory_by_its_input_files", levels=RESTRICTED),
+    ends(
+        "sends_descriptors_without_end", "train_error",
+        "Failed while training: PermissionError: [Errno 1] Operation not permitted", levels=RESTRICTED,
+    ),
     # log and files
     ends("floods_log", "output", "Killed after 1 MB of output, the limit, while training."),
     ends("floods_log_without_newlines", "output", "Killed after 1 MB of output, the limit, while training."),

@@ -43,6 +43,8 @@ REFUSED: Numbers = {
     "bind": (49, 200),
     "listen": (50, 201),
     "connect": (42, 203),
+    "sendmsg": (46, 211),  # descriptors on their way count for the user, and keep our own from sending any: unix(7)
+    "sendmmsg": (307, 269),
     # what outlives a process, or is shared between processes by a number
     "shmget": (29, 194),
     "shmat": (30, 196),
@@ -120,17 +122,22 @@ ABSENT: Numbers = {  # libraries ask for these and do without
     "clone3": (435, 435),  # its flags lie in memory, where no filter sees them
     "memfd_create": (319, 279),  # memory that no limit of a process counts
     "memfd_secret": (447, 447),
+    "vmsplice": (278, 75),  # so are huge pages that a byte in a pipe keeps
+    "splice": (275, 76),
+    "tee": (276, 77),
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
     "userfaultfd": (323, 282),
     "pidfd_open": (434, 434),
 }
-PRETENDED: Numbers = {  # on files of the same owner these reach beyond Landlock, and honest code fails if they fail
+PRETENDED: Numbers = {  # honest code fails if these fail; the first, on files of the same owner, reach beyond Landlock
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
     "fchmodat2": (452, 452),
+    "sync": (162, 81),  # whoever waits for all disks cannot be killed meanwhile
+    "syncfs": (306, 267),
 }
 FIRST_UNKNOWN = 457  # newer calls than those considered here; x32 calls (from 0x40000000 on) too
 
