@@ -361,8 +361,11 @@ class Task:
                     return self._end("cpu_limit", self._limits.cpu_time)
             if now >= next_disk:
                 size, files = folder_size(self._home, self._disk)
+                removed, memory = tree.out_of_sight(self._slot, self._known)
                 next_disk = now + max(DISK_INTERVAL, 3 * (time.monotonic() - now))
-                if size + tree.removed_files(self._slot, self._known) > self._disk:
+                if memory > self._limits.memory:
+                    return self._end("memory_limit", self._limits.memory)
+                if size + removed > self._disk:
                     return self._end("disk_limit", self._limits.disk)
                 if files > MOST_FILES:
                     return self._end("file_limit", MOST_FILES)

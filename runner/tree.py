@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Container, Iterator
 from contextlib import suppress
+from functools import cache
 
 import psutil
 
@@ -19,6 +20,7 @@ from .sandbox.system import PR_SET_CHILD_SUBREAPER, prctl
 
 LINUX = os.path.isdir("/proc/self/task")
 PAGE = resource.getpagesize()
+SOCKET_MEMORY = 425_984  # bytes, by default the most that one may have on its way: wmem_max of socket(7), doubled
 TICK = os.sysconf("SC_CLK_TCK")
 MOST_LOOKS = 200  # before what is found is killed, though there is always more
 
@@ -145,17 +147,45 @@ def shared_memory(first: int, root: int) -> int:
     return sum(_status(pid, "RssShmem:") for pid in descendants(root) if pid != first)
 
 
-def removed_files(root: int, known: Container[tuple[int, int]]) -> int:
-    """Return the bytes of files that the task holds open without a path, where we may look, but the `known` ones."""
-    sizes = {}
+def out_of_sight(root: int, known: Container[tuple[int, int]]) -> tuple[int, int]:
+    """Return the bytes of the task's files without a path, and of its memory that is resident in no process.
+
+    The files are those open or mapped but the `known` ones; the memory is page tables, what shared maps hold, and the
+    most that sockets may hold. All but page tables is seen where we may look into the processes.
+    """
+    tables, files, memory = 0, {}, {}
     for pid in descendants(root):
-        with suppress(OSError):
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                with suppress(OSError):
-                    status = os.stat(f"/proc/{pid}/fd/{fd}")
-                    if not status.st_nlink and stat.S_ISREG(status.st_mode) and identity(status) not in known:
-                        sizes[identity(status)] = status.st_blocks * 512
-    return sum(sizes.values())
+        tables += _status(pid, "VmPTE:")
+        for link in _open_or_removed(pid):
+            with suppress(OSError):
+                status = os.stat(link)
+                if stat.S_ISSOCK(status.st_mode):
+                    memory[identity(status)] = SOCKET_MEMORY
+                elif not status.st_nlink and stat.S_ISREG(status.st_mode) and identity(status) not in known:
+                    kind = memory if status.st_dev == memory_device() else files
+                    kind[identity(status)] = status.st_blocks * 512
+    return sum(files.values()), tables + sum(memory.values())
+
+
+def _open_or_removed(pid: int) -> list[str]:
+    """Return links to what the process has open, and to what it has mapped that was removed: proc_pid_map_files(5)."""
+    links = []
+    with suppress(OSError):
+        links += [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            maps = [line.split()[0].split(b"-") for line in file if line.endswith(b" (deleted)\n")]
+        links += [f"/proc/{pid}/map_files/{int(start, 16):x}-{int(end, 16):x}" for start, end in maps]
+    return links
+
+
+@cache
+def memory_device() -> int | None:
+    """Return the device of files that are memory (memfd_create(2), shared maps), None where there is none."""
+    try:
+        with os.fdopen(os.memfd_create("datarun"), "rb") as file:
+            return os.fstat(file.fileno()).st_dev
+    except (AttributeError, OSError):
+        return None
 
 
 def identity(status: os.stat_result) -> tuple[int, int]:

@@ -104,6 +104,9 @@ ROWS = [
     ends("fills_memory", *OUT_OF_MEMORY, *MEMORY),
     ends("fills_memory_by_private_maps", *OUT_OF_MEMORY, *MEMORY),
     ends("fills_memory_by_shared_maps", *MEMORY),
+    ends("fills_memory_by_shared_maps_that_it_leaves", *MEMORY, levels=("root",)),
+    ends("fills_memory_by_page_tables", *MEMORY, levels=BOTH_ENDS),
+    ends("fills_memory_by_sockets", *MEMORY, levels=("root",)),
     ends("fills_memory_by_children", *MEMORY),
     ends("fills_memory_by_maps_of_children", *MEMORY),
     ends("has_a_dead_main_thread", *MEMORY),
@@ -130,6 +133,7 @@ ROWS = [
     ends("fills_disk", *DISK),
     ends("fills_inodes", *FILES),
     ends("fills_disk_by_removed_files", *DISK, levels=("root",)),
+    ends("fills_disk_by_maps_of_removed_files", *DISK, levels=("root",)),
     ends("fills_disk_in_a_folder_that_nobody_lists", *DISK, *FILES),
     ends("fills_disk_far_below", *DISK, *FILES),
     ends(
