@@ -329,6 +329,7 @@ class Task:
         for fd in (log, marks.fileno(), self._control.fileno(), *self._exited):
             poll.register(fd, select.POLLIN)
         next_look = next_disk = 0.0
+        deadline = self._start + self._limits.wall_time
         while True:
             if self._outbox:
                 poll.modify(self._control.fileno(), select.POLLIN | select.POLLOUT)
@@ -349,7 +350,7 @@ class Task:
                 self._read_marks(marks)
                 return self._claim or self._end("exit", status)
             now = time.monotonic()
-            if now - self._start > self._limits.wall_time:
+            if now > deadline:
                 return self._end("timeout", self._limits.wall_time)
             if self._log.size > self._limits.log:
                 return self._end("log_limit", self._limits.log)
@@ -361,7 +362,7 @@ class Task:
                     return self._end("cpu_limit", self._limits.cpu_time)
             if now >= next_disk:
                 size, files = folder_size(self._home, self._disk)
-                removed, memory = tree.out_of_sight(self._slot, self._known)
+                removed, memory = tree.out_of_sight(self._slot, self._known, deadline)
                 next_disk = now + max(DISK_INTERVAL, 3 * (time.monotonic() - now))
                 if memory > self._limits.memory:
                     return self._end("memory_limit", self._limits.memory)

@@ -147,14 +147,17 @@ def shared_memory(first: int, root: int) -> int:
     return sum(_status(pid, "RssShmem:") for pid in descendants(root) if pid != first)
 
 
-def out_of_sight(root: int, known: Container[tuple[int, int]]) -> tuple[int, int]:
+def out_of_sight(root: int, known: Container[tuple[int, int]], deadline: float = math.inf) -> tuple[int, int]:
     """Return the bytes of the task's files without a path, and of its memory that is resident in no process.
 
     The files are those open or mapped but the `known` ones; the memory is page tables, what shared maps hold, and the
-    most that sockets may hold. All but page tables is seen where we may look into the processes.
+    most that sockets may hold. All but page tables is seen where we may look into the processes. No more is added up
+    after the `deadline`, by time.monotonic().
     """
     tables, files, memory = 0, {}, {}
     for pid in descendants(root):
+        if time.monotonic() > deadline:
+            break
         tables += _status(pid, "VmPTE:")
         for link in _open_or_removed(pid):
             with suppress(OSError):

@@ -139,6 +139,7 @@ ROWS = [
     ends(
         "opens_descriptors_without_end", "train_error", "Failed while training: OSError: [Errno 24] Too many open files"
     ),
+    timeout("opens_descriptors_in_many_processes", *MEMORY, levels=BOTH_ENDS),
     fine("leaves_odd_files"),
     ends("leaves_deep_folders", *FILES, None, "", limits={"wall_time": 10}),
     ends("makes_folders_closed_to_itself", None, "", *FILES),
