@@ -79,9 +79,10 @@ def stop_all(root: int, spare: Container[int] = ()) -> list[int]:
             if pid not in spare:
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
-        found = list(descendants(root, spare))
-        for pid in found:
-            _signal(pid, signal.SIGSTOP)
+        found = []
+        for pid in descendants(root, spare):
+            _signal(pid, signal.SIGSTOP)  # at once: the children that are looked for next are its last
+            found.append(pid)
         if seen.issuperset(found):
             break
         seen.update(found)
