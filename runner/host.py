@@ -328,10 +328,9 @@ def _read_predictions(file: BinaryIO, shape: Any, allowed: list[list[int | None]
     if not any(_fits(shape, one) for one in allowed):
         raise ValueError(f"The predictions of the {name} rows have the shape {_shown(shape)}, expected {expected}.")
     size = math.prod(shape) * 8
-    data = file.read(min(size, os.fstat(file.fileno()).st_size))
-    if len(data) != size:
+    if os.fstat(file.fileno()).st_size - file.tell() < size:  # before there is memory for them
         raise ValueError(f"The predictions of the {name} rows are incomplete.")
-    predictions = np.frombuffer(data, dtype="<f8").reshape(shape)
+    predictions = np.frombuffer(file.read(size), dtype="<f8").reshape(shape)
     if not np.isfinite(predictions).all():
         row, *column = np.argwhere(~np.isfinite(predictions))[0]
         where = f"row {row}, column {column[0]}" if column else f"row {row}"

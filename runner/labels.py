@@ -47,7 +47,10 @@ def read_labels(file: BinaryIO, n_rows: int) -> np.ndarray:
     """
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("labels in a version of .npy that they do not need")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    try:
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    except Exception:  # the header is parsed as Python: TokenError, MemoryError and others
+        raise ValueError("labels with a header that cannot be read") from None
     size = os.fstat(file.fileno()).st_size - file.tell()
     if dtype.kind not in PLAIN or dtype.names or dtype.subdtype:
         raise ValueError(f"labels of type {dtype}")

@@ -409,9 +409,11 @@ import json, os, stat
 
 def prepare_data(raw_data_path):
     claims = [{"mark": name} for name in ("prepare_data", "get_train_data", "get_test_data")]
-    claims += [{"mark": "split", "n_train": 7, "n_test": [3]}, {"mark": "trial"}, {"mark": "done"}]
+    claims += [{"mark": "split", "n_train": 7, "n_test": N_TEST}, {"mark": "trial"}, {"mark": "done"}]
     for fd in range(3, 64):
         try:
+            if "memfd" in os.readlink(f"/proc/self/fd/{fd}"):
+                os.write(fd, b"\\x93NUMPY\\x01\\0" + len(HEADER).to_bytes(2, "little") + HEADER)
             if stat.S_ISSOCK(os.fstat(fd).st_mode):
                 for claim in claims:
                     os.write(fd, json.dumps(claim).encode() + b"\\n")
@@ -423,10 +425,23 @@ get_train_data = get_test_data = prepare_data
 """
 
 
-def test_what_the_organisers_file_forges_is_a_data_error(slot: Slot, tmp_path: Path) -> None:
-    outcome = split(slot, tmp_path, {"specific.py": FORGED.encode()}, ["classifier"])
-    assert outcome.cause == "data_error"
-    assert outcome.log_messages.startswith("The split cannot be used: ")
+@pytest.mark.parametrize(
+    ("n_test", "header", "why"),
+    [
+        ([3], "", "int() argument must be a string, a bytes-like object or a real number, not 'list'."),
+        (0, "", "0 test rows."),
+        (3, "{", "labels with a header that cannot be read."),
+        (3, 9000 * "-" + "1", "labels with a header that cannot be read."),
+        (3, "{'descr': '<f8', 'fortran_order': False, 'shape': (7,)}", "labels of shape (7,) in 0 bytes."),
+        (3, "{'descr': '|O', 'fortran_order': False, 'shape': (7,)}", "labels of type object."),
+    ],
+)
+def test_what_the_organisers_file_forges_is_a_data_error(
+    slot: Slot, tmp_path: Path, n_test: object, header: str, why: str
+) -> None:
+    forged = f"N_TEST, HEADER = {n_test!r}, {header.encode()!r}\n{FORGED}"
+    outcome = split(slot, tmp_path, {"specific.py": forged.encode()}, ["classifier"])
+    assert (outcome.cause, outcome.log_messages) == ("data_error", f"The split cannot be used: {why}")
 
 
 TRYING = "trying specific.py as a fold does, without the data's other files"
