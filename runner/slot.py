@@ -259,7 +259,8 @@ class Task:
         log, log_end = os.pipe()
         marks, marks_end = socket.socketpair()
         self._start = self._since = time.monotonic()
-        self._cpu_start = self._cpu_since = tree.cpu_time(os.getpid())
+        self._cpu_time = tree.CpuTime()
+        self._cpu_start = self._cpu_since = self._cpu_time.read()
         self._slot = os.getpid()
         self._mapped = sum(os.fstat(fd).st_size for fd in self._files)
         handed = [*self._files, *(file.fileno() for file in (self._result, *self._outputs))]
@@ -358,7 +359,7 @@ class Task:
                 next_look = now + WATCH_INTERVAL
                 if self._too_much_memory():
                     return self._end("memory_limit", self._limits.memory)
-                if tree.cpu_time(self._slot) - self._cpu_start > self._limits.cpu_time:
+                if self._cpu_time.read() - self._cpu_start > self._limits.cpu_time:
                     return self._end("cpu_limit", self._limits.cpu_time)
             if now >= next_disk:
                 size, files = folder_size(self._home, self._disk)
@@ -390,7 +391,7 @@ class Task:
 
     def _close_phase(self) -> Usage:
         """Return what the present phase has taken until now, and let the next one begin."""
-        now, cpu = time.monotonic(), tree.cpu_time(os.getpid())
+        now, cpu = time.monotonic(), self._cpu_time.read()
         self._sample_memory()
         hwm = tree.peak_memory(self._pid)
         if hwm > self._hwm:  # this process's peak, between two samples, lies in this phase

@@ -94,24 +94,44 @@ def _signal(pid: int, sig: signal.Signals) -> None:
         os.kill(pid, sig)
 
 
-def cpu_time(root: int) -> float:
-    """Return the CPU seconds of all processes below `root`, this process, ended ones included."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended.ru_utime + ended.ru_stime + sum(map(_cpu_time, descendants(root)))
+class CpuTime:
+    """Adds up the CPU time of all processes below this one, ended ones included.
+
+    What a process took is added to its parent when that waits for it. Where the kernel was told to forget it instead
+    (a parent that ignores SIGCHLD: wait(2)), what was last seen of it counts.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[float, float]] = {}
+        self._ended = self._missing = self._lost = 0.0
+        self.read()
+
+    def read(self) -> float:
+        """Return the seconds until now."""
+        before, ended_before = self._seen, self._ended
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._ended = usage.ru_utime + usage.ru_stime
+        self._seen = {pid: times for pid in descendants(os.getpid()) if (times := _cpu_times(pid))}
+        gone = sum(sum(times) for pid, times in before.items() if pid not in self._seen)
+        added = self._ended - ended_before
+        added += sum(children - before.get(pid, (0, 0))[1] for pid, (_own, children) in self._seen.items())
+        self._lost += max(self._missing - added, 0)  # not now: a parent may have been looked at just before it waited
+        self._missing = max(gone - max(added - self._missing, 0), 0)
+        return self._ended + self._lost + sum(map(sum, self._seen.values()))
 
 
-def _cpu_time(pid: int) -> float:
-    """Return the CPU seconds of a process and of the children that it has waited for."""
+def _cpu_times(pid: int) -> tuple[float, float] | None:
+    """Return the CPU seconds of a process, and of the children that it has waited for; None where it is gone."""
     try:
         if not LINUX:
             times = psutil.Process(pid).cpu_times()
-            return times.user + times.system + times.children_user + times.children_system
+            return times.user + times.system, times.children_user + times.children_system
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
         children = (int(fields[13]) + int(fields[14])) / TICK  # cutime, cstime: proc_pid_stat(5)
-        return time.clock_gettime(~pid << 3 | 2) + children  # CPUCLOCK_SCHED of a process: clock_getcpuclockid(3)
+        return time.clock_gettime(~pid << 3 | 2), children  # CPUCLOCK_SCHED of a process: clock_getcpuclockid(3)
     except (OSError, psutil.Error):
-        return 0.0
+        return None
 
 
 def memory(first: int, root: int) -> tuple[int, int]:

@@ -96,6 +96,10 @@ ROWS = [
         "burns_cpu_time", "timeout", "Killed after 0.5 s of CPU time, the limit, while training.",
         limits={"cpu_time": 0.5},
     ),
+    ends(
+        "burns_cpu_time_in_children_that_nobody_waits_for", "timeout",
+        "Killed after 0.5 s of CPU time, the limit, while training.", limits={"cpu_time": 0.5}, levels=BOTH_ENDS,
+    ),
     fine("never_ends_its_thread"),
     fine("leaves_daemons_behind", limits={"memory": 2_000_000_000}),  # an ordinary user cannot see what is shared
     fine("looks_like_one_of_ours"),

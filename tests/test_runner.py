@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +315,14 @@ def test_predictions_beyond_the_limit_are_refused(slot: Slot, iris: Data) -> Non
     assert (outcome.state, outcome.cause) == ("ERROR", "output")
     expected = "The predictions do not fit into 0.003 MB, the limit, while predicting the test rows."
     assert outcome.log_messages.splitlines()[-1] == expected
+
+
+def test_forged_predictions_of_more_rows_than_memory_holds_are_incomplete(slot: Slot, iris: Data) -> None:
+    task = replace(iris.task("forges_gigantic_predictions", np.arange(90)), n_test=2**39)
+    outcome, _events = run(slot, task)
+    assert (outcome.cause, outcome.log_messages) == (
+        "bad_predictions", "The predictions of the test rows are incomplete."
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("submission", ["predicts_lists_of_ints", "predicts_big_endian", "never_ends_its_thread"])
