@@ -36,6 +36,7 @@ WATCH_INTERVAL = 0.05  # seconds between two looks at memory
 DISK_INTERVAL = 0.25  # seconds between two looks at the files
 LOG_INTERVAL = 1.0  # seconds between two copies of the growing log
 PIPE_SIZE = 65536  # bytes read at once from the log
+MOST_PIECES = 1024  # of the log between two looks at the limits; a pipe holds at most 256, of a byte each: pipe(2)
 MARK_LENGTH = 65536  # bytes; a longer mark is none of ours
 NICENESS = 5  # by which a task comes after its supervisor, or many busy processes would keep it from the limits
 EXACT_SHARE = 0.1  # of the time that may go into exact looks at memory
@@ -422,13 +423,14 @@ class Task:
     # Reading what the child writes, telling the worker
 
     def _read_log(self, log: int) -> bool:
-        """Read what is there; return whether more may come."""
+        """Read what is there, or as much as a pipe holds; return whether more may come."""
         with suppress(BlockingIOError):
-            while data := os.read(log, PIPE_SIZE):
+            for _ in range(MOST_PIECES):
+                if not (data := os.read(log, PIPE_SIZE)):
+                    return False
                 self._log.append(data)
                 if self._log.size > self._limits.log:
-                    return True
-            return False
+                    break
         return True
 
     def _read_marks(self, marks: socket.socket) -> bool:
