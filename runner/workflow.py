@@ -116,6 +116,8 @@ def as_floats(values: Any) -> np.ndarray:
         array = np.asarray(values)
     except ValueError:
         raise BadPredictions("The predictions are rows of different lengths, expected an array of numbers.") from None
+    if np.ma.is_masked(values):
+        raise BadPredictions("The predictions are masked in places, expected an array of numbers.")
     if array.dtype.kind not in "biuf":
         raise BadPredictions(f"The predictions are {_kind_name(values, array)}, expected an array of numbers.")
     return np.array(array, dtype="<f8", order="C", subok=False)

@@ -217,6 +217,7 @@ ROWS = [
     kind("predicts_a_generator", "a generator"),
     kind("predicts_a_dictionary", "a dict"),
     kind("predicts_sparse", "a sparse matrix"),
+    kind("predicts_masked_values", "masked in places"),
     kind("predicts_text", "of type <U1"),
     kind("predicts_complex", "of type complex128"),
     ends("predicts_a_gigantic_view", *WHEN_PREDICTING, *KILLED_WHEN_PREDICTING),
