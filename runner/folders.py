@@ -55,12 +55,15 @@ def folder_size(folder: Path, enough: int) -> tuple[int, int]:
 
 
 def wipe(folder: Path) -> None:
-    """Remove a folder and all below it, however deep, whatever the modes of the folders in it.
+    """Remove a folder and all below it, however deep, whatever the modes of the folders in it; or what is in its place.
 
     Call it when nothing runs any more that could change it. A folder found below is moved to the top and removed there:
     no path grows long, and nothing is called as deep as the folders go.
     """
     with suppress(OSError):
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            os.unlink(folder)
+            return
         os.chmod(folder, 0o700)
         top = os.open(folder, BELOW)
         try:

@@ -47,13 +47,7 @@ def owned(folder: Path, uid: int) -> list[Path]:
 
 def remove(path: Path) -> bool:
     """Remove a file, or a folder with all in it; return whether it is gone."""
-    try:
-        if path.is_dir() and not path.is_symlink():
-            wipe(path)
-        else:
-            path.unlink()
-    except OSError:
-        return False
+    wipe(path)
     return not os.path.lexists(path)
 
 
