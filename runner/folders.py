@@ -14,8 +14,8 @@ BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def make_folders(home: Path, packages: Mapping[str, Mapping[str, int]], uid: int | None) -> None:
-    """Make a task's own folder, with copies of each package's files (open, by name), and give it to its user."""
-    made = [home, home / "tmp", *(home / package for package in packages)]
+    """Fill a task's own folder, with copies of each package's files (open, by name), and give all to its user."""
+    made = [home / "tmp", *(home / package for package in packages)]
     for path in made:
         path.mkdir(mode=0o700)
     for package, files in packages.items():

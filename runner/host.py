@@ -59,7 +59,8 @@ class Zygote:
     scratch : folder for the files of running tasks; its own, and on a disk with room for them.
     threads : of BLAS, OpenMP and joblib, in each fold.
     environ : the environment from which the numeric libraries' own settings are taken.
-    first_uid : as root, slot n (0, 1, ... of those alive) runs submissions under the user and group `first_uid + n`.
+    first_uid : as root, slot n (0, 1, ... of those alive) runs submissions under the users and groups `first_uid + 2 n`
+        and `first_uid + 2 n + 1`, in turn.
     layers : the restrictions to apply, by their names in `sandbox.LAYERS`; None: all that the system allows.
     secrets : files and folders of the service, which no fold may read: the self-test tries them.
 

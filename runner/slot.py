@@ -5,21 +5,19 @@ leaves no process and no file of a task behind. It goes when its worker does.
 """
 
 import errno
+import itertools
 import json
 import math
 import mmap
-import multiprocessing
 import os
 import select
-import signal
 import socket
+import struct
 import sys
 import sysconfig
-import tempfile
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +29,7 @@ from .log import Log
 from .posted import DATA_FUNCTIONS, ORGANISER
 from .scratch import MOST_SLOTS
 from .task import End, Limits, Usage
+from .waiting import NICENESS, WaitingChild
 
 WATCH_INTERVAL = 0.05  # seconds between two looks at memory
 DISK_INTERVAL = 0.25  # seconds between two looks at the files
@@ -38,12 +37,12 @@ LOG_INTERVAL = 1.0  # seconds between two copies of the growing log
 PIPE_SIZE = 65536  # bytes read at once from the log
 MOST_PIECES = 1024  # of the log between two looks at the limits; a pipe holds at most 256, of a byte each: pipe(2)
 MARK_LENGTH = 65536  # bytes; a longer mark is none of ours
-NICENESS = 5  # by which a task comes after its supervisor, or many busy processes would keep it from the limits
 EXACT_SHARE = 0.1  # of the time that may go into exact looks at memory
 MOST_MARKS = 64  # at once; the child waits for an answer after each
 MOST_NUMBERS = 64  # in a fact
 SENTENCE_LENGTH = 1000  # characters that the child may add to the last sentence
 WORKER_GONE = 2  # exit status of a supervisor
+MEMORY = struct.Struct("!Q")  # bytes
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # on the disk, for a task's own folder and files
 PHASES = {  # of each kind of task, without and with a Python file of the data set's own
     ("fold", False): ("load", "import", "train", "validation", "test"),
@@ -60,7 +59,7 @@ class Settings:
 
     scratch : the folder of all running tasks.
     environ : the environment of a task's processes.
-    first_uid : slot 0's own user, the other slots' follow; None where we are not root.
+    first_uid : the first of slot 0's two own users, the other slots' follow; None where we are not root.
     layers : the restrictions to apply; fewer emulate a platform that lacks some.
     began : when the zygote did, by time.time().
     starts : when each slot's present task began, by time.time(), infinity for none; shared by all slots.
@@ -75,9 +74,10 @@ class Settings:
     starts: memoryview = field(default_factory=lambda: shared_floats(MOST_SLOTS, math.inf))
     level: str = "strong"
 
-    def uid(self, number: int) -> int | None:
-        """Return the user of a slot's tasks, None for our own."""
-        return None if self.first_uid is None else self.first_uid + number
+    def users(self, number: int) -> tuple[int | None, int | None]:
+        """Return the users that a slot's tasks have in turn, None for our own."""
+        first = None if self.first_uid is None else self.first_uid + 2 * number
+        return first, None if first is None else first + 1
 
 
 def shared_floats(count: int, value: float) -> memoryview:
@@ -86,6 +86,25 @@ def shared_floats(count: int, value: float) -> memoryview:
     for i in range(count):
         floats[i] = value
     return floats
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one supervisor has that its neighbours do not.
+
+    before : reading end of a pipe that nobody else writes to than the supervisor before, which closes it when done.
+    done : the writing end of the same kind of pipe for the supervisor after.
+    taken : writing end of a pipe; told when the task has come, with the task's MEMORY limit.
+    home, uid : the task's folder and user: not those of the task before, which may still run.
+    memory : the memory limit that the task is expected to have, in bytes; 0 where nothing is known.
+    """
+
+    before: int
+    done: int
+    taken: int
+    home: Path
+    uid: int | None
+    memory: int
 
 
 def main(control: socket.socket, number: int, settings: Settings) -> NoReturn:
@@ -105,68 +124,84 @@ def main(control: socket.socket, number: int, settings: Settings) -> NoReturn:
 
 
 def serve(control: socket.socket, number: int, settings: Settings) -> int:
-    """Have one task after another supervised; return the first exit status of a supervisor that is not 0."""
-    home, uid = settings.scratch / f"slot-{number}", settings.uid(number)
-    prepared = sandbox.prepare(uid=uid)
+    """Have one task after another supervised; return the first exit status of a supervisor that is not 0.
+
+    There are at most two supervisors: one at work, and one that gets ready meanwhile.
+    """
+    folder, users = settings.scratch / f"slot-{number}", settings.users(number)
+    prepared = sandbox.prepare(uid=users[0])
     ours = [os.getpid(), os.getppid()]
-    wipe(home)  # of a slot that was killed
-    supervisors: deque[int] = deque()  # the one whose turn it is, and the next: its fork keeps nobody waiting
-    turn, begun = os.pipe()
-    os.close(begun)
-    status = 0
-    while not status:
-        next_turn, done = os.pipe()
+    wipe(folder)  # of a slot that was killed
+    folder.mkdir(mode=0o711)  # folds' own users pass through it
+    working: int | None = None
+    memory = status = 0
+    before, done = os.pipe()
+    os.close(done)
+    for place in itertools.cycle((0, 1)):
+        next_before, done = os.pipe()
+        taken, taken_end = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.close(next_turn)
-            supervise(turn, done, control, ours, home, number, prepared, settings)
-        os.close(turn)
-        os.close(done)
-        turn = next_turn
-        supervisors.append(pid)
-        if len(supervisors) == 2:
-            status = os.waitstatus_to_exitcode(os.waitpid(supervisors.popleft(), 0)[1])
+            os.close(next_before)
+            os.close(taken)
+            turn = Turn(before, done, taken_end, folder / str(place), users[place], memory)
+            supervise(turn, control, ours, number, prepared, settings)
+        for fd in (before, done, taken_end):
+            os.close(fd)
+        before = next_before
+        if working is not None and (status := _status_of(working)):
+            break
+        told = os.read(taken, MEMORY.size)
+        os.close(taken)
+        if not told and (status := _status_of(pid)):
+            break
+        working = pid if told else None
+        memory = MEMORY.unpack(told)[0] if told else memory
     tree.end_all(os.getpid())
     settings.starts[number] = math.inf
-    wipe(home)
+    wipe(folder)
     return status
 
 
+def _status_of(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def supervise(
-    turn: int,
-    done: int,
+    turn: Turn,
     control: socket.socket,
     ours: list[int],
-    home: Path,
     number: int,
     prepared: sandbox.Prepared,
     settings: Settings,
 ) -> NoReturn:
-    """Be a supervisor: when `turn` says that the one before is done, run the next task from the worker and end.
-
-    `turn` is the reading end of a pipe whose writing end, `done`, that one alone had.
-    """
+    """Be a supervisor: get a child ready, in one's turn have it do the next task from the worker, and end."""
     status = 1
     try:
         sandbox.die_with(ours[0])
         with suppress(PermissionError):  # as root; else the task alone steps back
             os.nice(-NICENESS)
         tree.become_subreaper()
-        protected = sandbox.protecting(prepared, [os.getpid(), *ours])
-        os.read(turn, 1)
-        message, files = wire.receive(control)
         with suppress(AttributeError):  # where the system has no such thing
             settings.starts.obj.madvise(mmap.MADV_DONTFORK)  # no fold may write to it: madvise(2)
+        starter = Starter(turn, sandbox.protecting(prepared, [os.getpid(), *ours]), settings)
+        if turn.memory:
+            with suppress(OSError):  # told when the task comes
+                starter.get_ready(turn.memory)
+        os.read(turn.before, 1)
+        message, files = wire.receive(control)
         if "stop" not in message:  # else it crossed the end of its task
             try:
-                Task(message, files, control, home, number, protected, settings).run()
+                Task(message, files, control, number, starter, settings).run()
             except OSError as error:
                 if error.errno not in NO_ROOM:
                     raise
                 settings.starts[number] = math.inf
-                wipe(home)
+                wipe(turn.home)
                 wire.send(control, {"no room": ""})
-        os.close(done)
+        tree.end_all(os.getpid())  # the child that was not needed
+        wipe(turn.home)
+        os.close(turn.done)
         status = 0
     except (EOFError, ConnectionError):
         status = WORKER_GONE
@@ -174,6 +209,40 @@ def supervise(
         if status == 1:
             traceback.print_exc()
         os._exit(status)
+
+
+class Starter:
+    """Has a child ready for the task of a turn."""
+
+    def __init__(self, turn: Turn, prepared: sandbox.Prepared, settings: Settings) -> None:
+        self.turn = turn
+        self._prepared = prepared
+        self._settings = settings
+        self._ready: WaitingChild | None = None
+
+    def get_ready(self, memory: int) -> WaitingChild:
+        """Fork a child for a task of this memory limit, in bytes."""
+        policy = sandbox.Policy(
+            scratch=self.turn.home,
+            uid=self.turn.uid,
+            parent=os.getpid(),
+            shared_memory=memory // 4,
+            limits=None,
+            layers=self._settings.layers,
+        )
+        self._ready = WaitingChild(policy, self._prepared, self._settings.environ)
+        return self._ready
+
+    def take(self, memory: int) -> WaitingChild:
+        """Return the child that is ready, or another where it has ended or was expected to have another limit."""
+        os.write(self.turn.taken, MEMORY.pack(memory))
+        os.close(self.turn.taken)
+        ready = self._ready
+        if ready and ready.policy.shared_memory == memory // 4 and ready.lives():
+            return ready
+        tree.end_all(os.getpid())
+        wipe(self.turn.home)
+        return self.get_ready(memory)
 
 
 class Task:
@@ -184,9 +253,8 @@ class Task:
         message: dict[str, Any],
         files: Sequence[int],
         control: socket.socket,
-        home: Path,
         number: int,
-        prepared: sandbox.Prepared,
+        starter: Starter,
         settings: Settings,
     ) -> None:
         [(self._kind, self._job)] = message.items()
@@ -197,13 +265,11 @@ class Task:
             self._packages[ORGANISER] = self._take_files(self._job["specific"] if self._kind == "fold" else [])
         self._control = control
         self._number = number
-        self._uid = settings.uid(number)
-        self._prepared = prepared
+        self._starter = starter
         self._settings = settings
         self._limits = Limits(**self._job["limits"])
         self._phases = PHASES[self._kind, specific]
-        self._home = home
-        self._folder = home / child.PACKAGE
+        self._home = home = starter.turn.home
         self._result = wire.anonymous_file(settings.scratch)
         self._outputs: list[BinaryIO] = []
         if self._kind == "split":
@@ -231,7 +297,8 @@ class Task:
     def run(self) -> None:
         """Run the task to its end and tell the worker."""
         self._settings.starts[self._number] = time.time()
-        make_folders(self._home, self._packages, self._uid)
+        self._child = self._starter.take(self._limits.memory)
+        make_folders(self._home, self._packages, self._starter.turn.uid)
         end = self._supervise()
         self._settings.starts[self._number] = math.inf
         self._clean()
@@ -252,83 +319,43 @@ class Task:
         """Remove all files that the task left, its own folder and elsewhere."""
         wipe(self._home)
         if "uid" in self._layers:
-            sandbox.sweep_user(self._uid)
+            sandbox.sweep_user(self._starter.turn.uid)
         elif "shm" not in self._layers:
             sandbox.sweep_shared_memory(self._settings.began, min(self._settings.starts))
 
     def _supervise(self) -> End:
-        log, log_end = os.pipe()
-        marks, marks_end = socket.socketpair()
         self._start = self._since = time.monotonic()
         self._cpu_time = tree.CpuTime()
         self._cpu_start = self._cpu_since = self._cpu_time.read()
         self._slot = os.getpid()
-        self._mapped = sum(os.fstat(fd).st_size for fd in self._files)
+        self._pid = self._child.pid
+        self._memory = self._hwm = tree.peak_memory(self._pid)
+        mapped = self._mapped = sum(os.fstat(fd).st_size for fd in self._files)
         handed = [*self._files, *(file.fileno() for file in (self._result, *self._outputs))]
         self._known = {tree.identity(os.fstat(fd)) for fd in handed}  # files without a path that are ours
-        self._disk = self._limits.disk + (self._mapped if self._kind == "split" else 0)  # posted files are copied
-        self._pid = os.fork()
-        if self._pid == 0:
-            self._become_child(log_end, marks_end.fileno())
-        os.close(log_end)
-        marks_end.close()
-        os.set_blocking(log, False)
-        marks.setblocking(False)
-        self._memory = self._hwm = tree.peak_memory(self._pid)
-        self._exited = open_process(self._pid)
+        self._disk = self._limits.disk + (mapped if self._kind == "split" else 0)  # posted files are copied
+        self._child.start(self._kind, self._job, self._process_limits(), mapped, handed)
         try:
-            end = self._watch(log, marks)
+            end = self._watch(self._child.log, self._child.marks)
         finally:
             tree.end_all(os.getpid())
-            self._read_log(log)
-            marks.close()
-            for fd in (log, *self._exited):
-                os.close(fd)
+            self._read_log(self._child.log)
+            self._child.close()
         return end
 
-    def _become_child(self, log: int, marks: int) -> NoReturn:
-        """In the forked child: leave all of ours behind, then do the task's work."""
-        try:
-            keep = {marks, self._result.fileno(), *self._files, *(file.fileno() for file in self._outputs)}
-            enter_child(log, keep, self._home, self._settings.environ)
-            layers = sandbox.restrict(self._policy(), self._prepared)
-            os.chdir(self._folder)
-            mark = child.mark_on(marks)
-            mark(mark="started", layers=sorted(layers))
-        except BaseException as error:  # said by the exit status: this process must not go on as a second slot
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-            os._exit(70)
-        child.run(self._work(), mark, self._home)
-        os._exit(70)
-
-    def _policy(self) -> sandbox.Policy:
+    def _process_limits(self) -> sandbox.ProcessLimits:
         limits = self._limits
-        return sandbox.Policy(
-            scratch=self._home,
-            uid=self._uid,
-            parent=self._slot,
-            limits=sandbox.ProcessLimits(
-                cpu=None if math.isinf(limits.cpu_time) else limits.cpu_time,
-                memory=tree.data_size() + self._mapped + limits.memory,
-                processes=limits.processes,
-                file_size=max(self._disk, limits.predictions),
-                shared_memory=limits.memory // 4,
-            ),
-            layers=self._settings.layers,
+        return sandbox.ProcessLimits(
+            cpu=None if math.isinf(limits.cpu_time) else limits.cpu_time,
+            memory=limits.memory,
+            processes=limits.processes,
+            file_size=max(self._disk, limits.predictions),
         )
-
-    def _work(self) -> Callable[[child.Mark], None]:
-        files = list(self._files)
-        if self._kind == "fold":
-            return lambda mark: child.train_test_fold(self._job, self._home, files, self._result, mark)
-        if self._job["specific"]:
-            return lambda mark: child.split_by_specific(self._job, self._home, files, self._outputs, mark)
-        return lambda mark: child.split_raw_data(self._job, files, self._result, self._outputs, mark)
 
     def _watch(self, log: int, marks: socket.socket) -> End:
         """Wait for the task's end, by itself or by ours."""
         poll = select.poll()
-        for fd in (log, marks.fileno(), self._control.fileno(), *self._exited):
+        for fd in (log, marks.fileno(), self._control.fileno(), *self._child.exited):
             poll.register(fd, select.POLLIN)
         next_look = next_disk = 0.0
         deadline = self._start + self._limits.wall_time
@@ -376,7 +403,7 @@ class Task:
 
     def _exit_status(self, events: dict[int, int]) -> int | None:
         """Return the child's exit status, negative for a signal, or None while it runs."""
-        if self._exited and self._exited[0] not in events:
+        if self._child.exited and self._child.exited[0] not in events:
             return None
         pid, status = os.waitpid(self._pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
@@ -506,41 +533,6 @@ def one_line(text: str) -> str:
 
 def _plain(usages: dict[str, Usage]) -> dict[str, dict[str, float]]:
     return {phase: asdict(usage) for phase, usage in usages.items()}
-
-
-def open_process(pid: int) -> list[int]:
-    """Return a descriptor that becomes readable when the process ends (pidfd_open(2)), or none where there is none."""
-    try:
-        return [os.pidfd_open(pid)]
-    except (AttributeError, OSError):
-        return []
-
-
-def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -> None:
-    """Leave the slot's session, signals, descriptors, environment and Python state behind."""
-    os.setsid()
-    os.nice(NICENESS)
-    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(sig, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
-    for fd in map(int, os.listdir("/dev/fd")):
-        if fd > 2 and fd not in keep:
-            with suppress(OSError):  # the listing's own
-                os.close(fd)
-    os.umask(0o077)
-    os.environ.clear()
-    os.environ.update(environ, HOME=str(home), TMPDIR=str(home / "tmp"), JOBLIB_TEMP_FOLDER=str(home / "tmp"))
-    tempfile.tempdir = None
-    sys.stdin = sys.__stdin__ = open(0)  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
-    sys.argv = [""]
-    if tree.LINUX:
-        multiprocessing.set_start_method("fork", force=True)  # Python 3.14's default would need sockets
-    sys.modules["__main__"] = type(sys)("__main__")  # else loky's workers would import the zygote as their main module
 
 
 def _shortened(folders: Iterable[Path]) -> dict[str, str]:

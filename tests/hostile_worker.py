@@ -68,7 +68,7 @@ class Worker:
             "iris": self._split("iris", datasets.load_iris(as_frame=True).frame, ["classifier"]),
             "marked": self._split("marked", with_marked_labels(), ["regressor"]),
         }
-        self._users = {FIRST_SLOT, FIRST_SLOT + 1} if level == "root" else {ORDINARY}
+        self._users = set(range(FIRST_SLOT, FIRST_SLOT + 4)) if level == "root" else {ORDINARY}
         self._ours = self._processes()
         self._right = self._honest_fold()
 
@@ -125,7 +125,7 @@ class Worker:
         return {
             "processes": [os.getpid(), *zygote, *(child.pid for child in psutil.Process(zygote[0]).children(True))],
             "files": [
-                *map(str, (self._credentials, self._folder, self._scratch, *self._scratch.glob("slot-1/*"))),
+                *map(str, (self._credentials, self._folder, self._scratch, *self._scratch.glob("slot-1/*/*"))),
                 *(str(path) for data in ("iris", "marked") for path in (self._folder / data).iterdir()),
                 *map(str, (SUBMISSIONS, Path(__file__), SUBMISSIONS.parents[1] / "config.py")),
             ],
@@ -156,7 +156,7 @@ class Worker:
 
     def _listing(self) -> set[str]:
         """Return what the folds' users own in the shared folders, all in scratch, and the keys of IPC objects."""
-        found = {str(path) for path in self._scratch.iterdir() if path.name != "slot-1"}
+        found = {str(path) for path in (*self._scratch.iterdir(), *self._scratch.glob("slot-0/*/*"))}
         for folder in SHARED:
             found |= (
                 {str(path) for path in folder.iterdir() if owner(path) in self._users} if folder.exists() else set()

@@ -71,7 +71,9 @@ class Bench:
             os.setsid()
             os.environ.update(HOME=str(self.scratch), TMPDIR=str(self.scratch), JOBLIB_TEMP_FOLDER=str(self.scratch))
             os.chdir(self.scratch)
-            policy = sandbox.Policy(self.scratch, uid=self.uid, layers=layers, limits=sandbox.ProcessLimits(**limits))
+            room = {name: limits.pop(name) for name in ("shared_memory",) if name in limits}
+            limited = sandbox.ProcessLimits(**limits)
+            policy = sandbox.Policy(self.scratch, uid=self.uid, layers=layers, limits=limited, **room)
             result: dict[str, Any] = {"applied": sorted(sandbox.restrict(policy, self.prepared))}
             try:
                 result["value"] = function()

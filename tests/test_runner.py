@@ -356,11 +356,12 @@ def slot_processes() -> set[psutil.Process]:
 
 
 def fold_processes() -> list[psutil.Process]:
-    """Return the processes of all folds: what lies below the slots, but for the supervisors, their children."""
+    """Return the processes of all folds, each in a session of its own, but for the youngest: it waits for its work."""
     found = []
-    for supervisor in [child for slot in slot_processes() for child in slot.children()]:
-        with suppress(psutil.NoSuchProcess):  # that of a task that is over
-            found += supervisor.children(recursive=True)
+    for slot in slot_processes():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):  # that of a task that is over
+            others = [p for p in slot.children(recursive=True) if os.getsid(p.pid) != os.getsid(slot.pid)]
+            found += sorted(others, key=psutil.Process.create_time)[:-1]
     return found
 
 
@@ -381,7 +382,8 @@ def test_the_next_fold_is_right_after_a_bad_one_and_scratch_is_empty(slot: Slot,
     run(slot, iris.task("fills_disk", np.arange(90), SMALL))
     second, _events = run(slot, iris.task("forest", np.arange(90)))
     np.testing.assert_array_equal(first.test_predictions, second.test_predictions)
-    assert [path for path in scratch.iterdir() if path.suffix != ".lock"] == []
+    assert [path for path in scratch.iterdir() if not path.name.startswith("slot-")] == []
+    assert list(scratch.glob("slot-*/*/*")) == []  # in the folders of those who wait for their work
 
 
 def test_a_running_fold_can_be_stopped(slot: Slot, iris: Data) -> None:

@@ -5,6 +5,7 @@ and `level` says what the rest is worth. `python -m runner.selftest` tries the a
 
     prepared = prepare(...)                 # once, in the zygote
     applied = restrict(policy, prepared)    # in each forked child, before it sees the submission
+    applied |= limit(limits, policy, applied)   # where the policy has no limits: as soon as they are known
 """
 
 import importlib.util
@@ -24,8 +25,8 @@ from .process import ProcessLimits, die_with, protect
 from .system import PR_SET_DUMPABLE, prctl
 
 __all__ = [
-    "LAYERS", "LEVELS", "Policy", "Prepared", "ProcessLimits", "die_with", "level", "open_ways", "prepare", "protect",
-    "protecting", "readable_paths", "restrict", "sweep_shared_memory", "sweep_user",
+    "LAYERS", "LEVELS", "Policy", "Prepared", "ProcessLimits", "die_with", "level", "limit", "open_ways", "prepare",
+    "protect", "protecting", "readable_paths", "restrict", "sweep_shared_memory", "sweep_user",
 ]  # fmt: skip
 
 LAYERS = {
@@ -60,6 +61,8 @@ class Policy:
     read : the fold's own input, on top of what `prepare` got.
     uid : a user and group of the slot's own, where we are root; None keeps ours.
     parent : the process with whose end the fold ends.
+    limits : None where they are not known yet: see `limit`.
+    shared_memory : bytes in the fold's own /dev/shm.
     layers : the layers to use; fewer emulate a platform that lacks some.
     """
 
@@ -67,7 +70,8 @@ class Policy:
     read: Collection[Path] = ()
     uid: int | None = None
     parent: int | None = None
-    limits: ProcessLimits = field(default_factory=ProcessLimits)
+    limits: ProcessLimits | None = field(default_factory=ProcessLimits)
+    shared_memory: int = 256 * 1024**2
     layers: Collection[str] = tuple(LAYERS)
 
 
@@ -143,15 +147,13 @@ def restrict(policy: Policy, prepared: Prepared) -> frozenset[str]:
                 step(*arguments)
                 applied.add(layer)
 
-    applied.update(namespaces.isolate(prepared.namespaces & set(policy.layers), policy.limits.shared_memory))
+    applied.update(namespaces.isolate(prepared.namespaces & set(policy.layers), policy.shared_memory))
     with suppress(OSError):
         process.die_first()
     landlocked = ruleset(policy, prepared)
     if prepared.uid and policy.uid is not None:
         attempt("uid", process.change_user, policy.uid)
     process.die_with(parent)
-    own_count = "uid" in applied or (os.getuid() != 0 and applied & namespaces.LAYERS.keys())  # a user namespace's
-    attempt("limits", process.limit, policy.limits, not own_count)
     attempt("capabilities", process.drop_capabilities)
     with suppress(OSError, AttributeError):
         process.forbid_new_privileges()
@@ -162,7 +164,18 @@ def restrict(policy: Policy, prepared: Prepared) -> frozenset[str]:
     if prepared.filter is not None:
         attempt("seccomp", seccomp.restrict_self, prepared.filter)
     attempt("dumpable", prctl, PR_SET_DUMPABLE, 0)
+    if policy.limits is not None:
+        applied |= limit(policy.limits, policy, applied)
     return frozenset(applied)
+
+
+def limit(limits: ProcessLimits, policy: Policy, applied: Collection[str]) -> frozenset[str]:
+    """Limit this process, which `restrict` has given the `applied` layers; return the layer, if the policy has it."""
+    if "limits" not in policy.layers:
+        return frozenset()
+    own_count = "uid" in applied or (os.getuid() != 0 and set(applied) & namespaces.LAYERS.keys())  # a user namespace's
+    process.limit(limits, shared_user=not own_count)
+    return frozenset({"limits"})
 
 
 def ruleset(policy: Policy, prepared: Prepared) -> int | None:

@@ -24,8 +24,7 @@ class ProcessLimits:
     """What the kernel counts for a fold; None: unlimited.
 
     cpu : seconds, for each process. memory : bytes of each process's private memory (RLIMIT_DATA). processes : and
-    threads, of the fold. file_size : bytes, of each file. open_files : of each process. shared_memory : bytes in the
-    fold's own /dev/shm.
+    threads, of the fold. file_size : bytes, of each file. open_files : of each process.
     """
 
     cpu: float | None = None
@@ -33,7 +32,6 @@ class ProcessLimits:
     processes: int | None = None
     file_size: int | None = None
     open_files: int | None = 1024
-    shared_memory: int = 256 * 1024**2
 
 
 def protect() -> bool:
