@@ -25,6 +25,7 @@ from models import (
     SubmissionFile,
     SubmissionFold,
     db,
+    writing,
 )
 
 SUBMISSIONS = Path(__file__).parent / "submissions"
@@ -65,9 +66,9 @@ def raw_data(name: str = "", csv: bytes | None = None, **columns: Any) -> RawDat
     )
     for column, value in columns.items():
         setattr(row, column, value)
-    row.files.append(RawDataFile(name=f"{name}.csv", sha256=content(csv or iris_csv())))
-    db.session.add(row)
-    db.session.commit()
+    with writing():
+        row.files.append(RawDataFile(name=f"{name}.csv", sha256=content(csv or iris_csv())))
+        db.session.add(row)
     return row
 
 
@@ -79,12 +80,12 @@ def split_raw_data(name: str = "", n_train: int = 120) -> RawData:
 def submission(data: RawData, kind: str = "logistic_regression", submission_id: int = 0) -> Submission:
     """Commit a submission with the files of `tests/submissions/<kind>`."""
     submission_id = submission_id or next(_ids)
-    row = Submission(databoard_s_id=submission_id, files_path=f"submissions/{submission_id}", raw_data=data.id)
-    for path in sorted((SUBMISSIONS / kind).iterdir()):
-        if path.is_file():
-            row.files.append(SubmissionFile(name=path.name, sha256=content(path.read_bytes())))
-    db.session.add(row)
-    db.session.commit()
+    with writing():
+        row = Submission(databoard_s_id=submission_id, files_path=f"submissions/{submission_id}", raw_data=data.id)
+        for path in sorted((SUBMISSIONS / kind).iterdir()):
+            if path.is_file():
+                row.files.append(SubmissionFile(name=path.name, sha256=content(path.read_bytes())))
+        db.session.add(row)
     return row
 
 
@@ -96,13 +97,13 @@ def fold(
     **columns: Any,
 ) -> SubmissionFold:
     """Commit a fold in state TODO, not enqueued."""
-    row = SubmissionFold(databoard_sf_id=fold_id or next(_ids), databoard_s=of.databoard_s_id, **execution())
-    for column, value in columns.items():
-        setattr(row, column, value)
     packed = (zlib.compress(np.asarray(rows, dtype="<i8").tobytes()) for rows in (train_is, test_is))
-    row.indices = FoldIndices(**dict(zip(("train_is", "test_is"), packed, strict=True)))
-    db.session.add(row)
-    db.session.commit()
+    with writing():
+        row = SubmissionFold(databoard_sf_id=fold_id or next(_ids), databoard_s=of.databoard_s_id, **execution())
+        for column, value in columns.items():
+            setattr(row, column, value)
+        row.indices = FoldIndices(**dict(zip(("train_is", "test_is"), packed, strict=True)))
+        db.session.add(row)
     return row
 
 
