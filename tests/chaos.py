@@ -17,6 +17,7 @@ import json
 import os
 import random
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -49,6 +50,7 @@ from servers import (
     PASSWORD,
     ROOT,
     USERNAME,
+    die_with_parent,
     environment_of,
     free_port,
     postgres_set_up,
@@ -164,11 +166,13 @@ class Program:
                 self.process = subprocess.Popen(
                     [str(word) for word in self.command],
                     **{"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT, **self.options},
+                    preexec_fn=die_with_parent,
                 )
 
     def end(self, timeout: float = 40) -> None:
         self.process.terminate()
-        self.process.wait(timeout)
+        with suppress(subprocess.TimeoutExpired):  # it is found among what is left
+            self.process.wait(timeout)
 
 
 class Platform:
@@ -206,10 +210,16 @@ class Platform:
         self.programs[-1].keep()
 
     def _keep(self) -> None:
+        """Keep the programs running, then end them, in the reverse order of their start.
+
+        It is one thread that does both: what it has started is asked to end when it ends.
+        """
         while self.keeping.is_set():
             for program in self.programs:
                 program.keep()
             time.sleep(0.1)
+        for program in reversed(self.programs):
+            program.end()
 
     def program(self, name: str) -> psutil.Process:
         return psutil.Process(next(p for p in self.programs if p.name == name).process.pid)
@@ -219,11 +229,9 @@ class Platform:
         return jobs.connection(Config.from_environ(environment))
 
     def end(self) -> None:
-        """End what the platform started, in the reverse order of its start."""
+        """End what the platform started."""
         self.keeping.clear()
         self._keeper.join()
-        for program in reversed(self.programs):
-            program.end()
 
 
 # ---- the faults
@@ -484,14 +492,16 @@ class Clients:
 
 
 @contextmanager
-def threads(*targets: tuple[Callable, ...]) -> Iterator[None]:
-    """Run functions with their arguments in threads; the block is left when they have ended."""
+def threads(going: threading.Event, *targets: tuple[Callable, ...]) -> Iterator[None]:
+    """Run functions with their arguments in threads, with `going` set during the block, until they have ended."""
+    going.set()
     started = [threading.Thread(target=function, args=arguments) for function, *arguments in targets]
     for thread in started:
         thread.start()
     try:
         yield
     finally:
+        going.clear()
         for thread in started:
             thread.join()
 
@@ -578,6 +588,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     print(f"{options.database}, seed {options.seed}, faults for {options.minutes * 60:.0f} s", flush=True)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it started, as Ctrl-C does
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         problems = run(folder, options, stack)
@@ -597,25 +608,20 @@ def run(folder: Path, options: argparse.Namespace, stack: ExitStack) -> list[str
     try:
         wait_until(lambda: health(platform.url), 60, "the service is ready")
         clients.post_data(folder)
-        clients.posting.set()
-        clients.collecting.set()
         collectors = [(clients.collect, data, pause) for data, pause in (("iris", 0.2), ("iris", 0.5), ("large", 1.0))]
-        with threads(*collectors):
-            with threads(*((clients.post, folder, number) for number in range(2)), (clients.break_off,)):
+        with threads(clients.collecting, *collectors):
+            posters = [(clients.post, folder, number) for number in range(2)]
+            with threads(clients.posting, *posters, (clients.break_off,)):
                 faults.run(options.minutes * 60)
-                clients.posting.clear()
             ended = time.monotonic()
             with suppress(TimeoutError):
                 wait_until(clients.all_ended, END_WAIT, "every fold is final and delivered")
             print(f"All final and delivered {time.monotonic() - ended:.0f} s after the last fault")
-            clients.collecting.clear()
         folds = clients.final()
         logs = "\n".join(path.read_text(errors="replace") for path in folder.glob("worker-*.log"))
         problems += problems_of(clients, folds, logs)
         report(clients, faults, folds)
     finally:
-        clients.posting.clear()
-        clients.collecting.clear()
         platform.end()
     return problems + list(left_over(platform))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from servers import NUMERIC_PREFIXES, ROOT, running
+from servers import NUMERIC_PREFIXES, ROOT, die_with_parent, running
 
 PLACE = Path("/srv")  # where each host sees its own folder, and nothing of the others'
 CLONE_NEWNET = 0x40000000  # setns(2)
@@ -55,7 +55,7 @@ class Host:
 
     def command(self, *words: str | Path) -> list[str]:
         """Return a command that runs on this host as its user, in its checkout."""
-        user = [f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"]
+        user = [f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--pdeathsig=keep"]
         place = ["--net", "--mount", f"--wdns={PLACE / 'checkout'}"]
         return ["nsenter", f"--target={self.holder}", *place, "setpriv", *user, "--", *map(str, words)]
 
@@ -108,7 +108,7 @@ def ip(holder: int, *words: str) -> None:
 def namespaces() -> Iterator[int]:
     """Hold a new network and a new mount namespace; give the process id of the holder, with which they go."""
     command = ["unshare", "--net", "--mount", "--propagation=private", sys.executable, "-c", HOLD]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=die_with_parent) as holder:
         try:
             holder.stdout.readline()  # they are there
             yield holder.pid

@@ -55,7 +55,8 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have this process, just forked, asked to end when the thread that forked it does (on Linux)."""
     if _libc:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -69,7 +70,7 @@ def running(command: list[str | Path], log: Path, stop_signal: int = signal.SIGT
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
             **options,
         )
     try:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from servers import ROOT
+from servers import ROOT, die_with_parent
 
 SECONDS = 20  # of faults
 TIMEOUT = 300  # seconds, for all of a run
@@ -24,6 +24,7 @@ def test_service_survives_whatever_dies(database: str) -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=TIMEOUT,
+        preexec_fn=die_with_parent,
         check=False,
     )
     assert run.returncode == 0, run.stdout

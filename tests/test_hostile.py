@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from runner import sandbox
+from servers import die_with_parent
 
 ROOT = os.geteuid() == 0
 WORKER = Path(__file__).with_name("hostile_worker.py")
@@ -294,6 +295,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=die_with_parent,
         )
         self._answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()

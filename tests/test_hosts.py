@@ -98,7 +98,7 @@ def postgres_on(host: Host, client: Visitor) -> Iterator[str]:
     with postgres_set_up() as server:
         with (server.folder / "data" / "pg_hba.conf").open("a") as rules:
             rules.write("host all all 10.0.0.0/24 trust\n")
-        user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
+        user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--pdeathsig=keep", "--"]
         command = ["nsenter", f"--target={host.holder}", "--net", *user, *server.command]
         url = server.url.replace("127.0.0.1", host.address)
         with running([*command, "-c", f"listen_addresses={host.address}"], server.folder / "log", cwd=server.folder):

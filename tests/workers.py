@@ -15,7 +15,7 @@ import rows
 import jobs
 from config import Config
 from models import RawData, State, SubmissionFold, db
-from servers import ROOT, wait_until
+from servers import ROOT, die_with_parent, wait_until
 
 SOON = 30  # seconds: a deadline, not a wait
 FAST = {
@@ -42,6 +42,7 @@ class Running:
                 env={**os.environ, **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,
             )
         self.main = psutil.Process(self.process.pid)
         self._known: set[psutil.Process] = {self.main}
