@@ -37,6 +37,7 @@ import pandas as pd
 import psutil
 import redis
 import requests
+import users
 from requests.auth import _basic_auth_str
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
@@ -589,6 +590,7 @@ def main(arguments: list[str]) -> int:
     print(f"{options.database}, seed {options.seed}, faults for {options.minutes * 60:.0f} s", flush=True)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it started, as Ctrl-C does
+    users.claim()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         problems = run(folder, options, stack)

@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import redis
+import users
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.security import generate_password_hash
@@ -17,6 +18,8 @@ from werkzeug.security import generate_password_hash
 import servers
 from config import Config
 from servers import PASSWORD, USERNAME, Service
+
+users.claim()
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +69,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path, queue_url: str, queue
         REDIS_URL=queue_url,
         DATARUN_USERNAME=USERNAME,
         DATARUN_PASSWORD=PASSWORD,
+        SLOT_UID=users.user(0),
     )
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import users
+
 from servers import NUMERIC_PREFIXES, ROOT, die_with_parent, running
 
 PLACE = Path("/srv")  # where each host sees its own folder, and nothing of the others'
@@ -117,7 +119,7 @@ def namespaces() -> Iterator[int]:
 
 
 @contextmanager
-def hosts(folder: Path, *names: str, first_uid: int = 64_300) -> Iterator[list[Host]]:
+def hosts(folder: Path, *names: str) -> Iterator[list[Host]]:
     """Make hosts, each with a copy of the project and an empty home folder, joined by a network."""
     with ExitStack() as stack:
         bridge = stack.enter_context(namespaces())
@@ -126,7 +128,7 @@ def hosts(folder: Path, *names: str, first_uid: int = 64_300) -> Iterator[list[H
         made = []
         for number, name in enumerate(names, start=1):
             holder = stack.enter_context(namespaces())
-            host = Host(name, f"10.0.0.{number}", folder / name, first_uid + number, holder, bridge)
+            host = Host(name, f"10.0.0.{number}", folder / name, users.user(80 + number), holder, bridge)
             _join(host)
             _furnish(host)
             made.append(host)

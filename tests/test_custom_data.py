@@ -11,6 +11,7 @@ from typing import Any
 import custom_data
 import numpy as np
 import pytest
+import users
 from test_runner import LIMITS, SUBMISSIONS, run, with_limits
 from threadpoolctl import threadpool_limits
 
@@ -20,7 +21,7 @@ from runner.posted import stored_names
 
 @pytest.fixture(scope="module")
 def slot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slot]:
-    zygote = Zygote(sys.executable, tmp_path_factory.mktemp("scratch"), environ=os.environ)
+    zygote = Zygote(sys.executable, tmp_path_factory.mktemp("scratch"), environ=os.environ, first_uid=users.user(0))
     zygote.start()
     slot = Slot(zygote.new_slot())
     yield slot

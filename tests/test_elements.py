@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import users
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
 from test_runner import LIMITS, SUBMISSIONS, run
@@ -22,7 +23,7 @@ from runner import FoldOutcome, FoldTask, Slot, SplitOutcome, SplitTask, Zygote
 
 @pytest.fixture(scope="module")
 def slot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slot]:
-    zygote = Zygote(sys.executable, tmp_path_factory.mktemp("scratch"), environ=os.environ)
+    zygote = Zygote(sys.executable, tmp_path_factory.mktemp("scratch"), environ=os.environ, first_uid=users.user(0))
     zygote.start()
     slot = Slot(zygote.new_slot())
     yield slot

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import users
 from sklearn import datasets
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 from threadpoolctl import threadpool_limits
@@ -52,7 +53,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def zygote(scratch: Path) -> Iterator[Zygote]:
-    zygote = Zygote(sys.executable, scratch, environ=os.environ)
+    zygote = Zygote(sys.executable, scratch, environ=os.environ, first_uid=users.user(0))
     zygote.start()
     yield zygote
     zygote.stop()

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import redis
 import rows
+import users
 from flask import Flask
 from workers import FAST, SOON, Running, asleep, final, fresh, iris_fold, split
 
@@ -33,7 +34,7 @@ from servers import wait_until
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("shared")
-    config = Config(DATARUN_HOME=home, **FAST)
+    config = Config(DATARUN_HOME=home, SLOT_UID=users.user(0), **FAST)
     app = create_app(config)
     with app.app_context():
         rows.create_tables()
