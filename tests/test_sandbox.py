@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -516,6 +517,22 @@ def test_sweep_takes_what_ended_folds_left_and_nothing_else() -> None:
     finally:
         for path in (before, left, Path(open_still.name), used):
             path.unlink(missing_ok=True)
+
+
+def test_sweep_meets_files_that_vanish() -> None:
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            shared_file("brief").unlink()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        assert [sandbox.sweep_shared_memory(math.inf, math.inf) for _ in range(500)] == [0] * 500
+    finally:
+        ended.set()
+        thread.join()
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root")

@@ -10,6 +10,7 @@ fold's last process, and the second kept it from the other folders. Else:
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ..folders import wipe
@@ -32,17 +33,25 @@ def sweep_shared_memory(since: float, until: float) -> int:
     since : when the zygote began, by time.time().
     until : when the oldest fold that still runs began, before its fork; infinity if none runs.
     """
-    ours = [path for path in owned(SHARED_MEMORY, os.getuid()) if since <= path.lstat().st_ctime < until - SLACK]
+    ours = []
+    for path in owned(SHARED_MEMORY, os.getuid()):
+        with suppress(FileNotFoundError):  # its owner, or another sweep, was first
+            status = path.lstat()
+            if since <= status.st_ctime < until - SLACK:
+                ours.append((path, identity(status)))
     in_use = files_in_use() if ours else set()
-    return sum(remove(path) for path in ours if identity(path.lstat()) not in in_use)
+    return sum(remove(path) for path, identified in ours if identified not in in_use)
 
 
 def owned(folder: Path, uid: int) -> list[Path]:
     """Return what the user owns directly in the folder."""
-    try:
-        return [Path(entry.path) for entry in os.scandir(folder) if entry.stat(follow_symlinks=False).st_uid == uid]
-    except OSError:
-        return []
+    found = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # gone meanwhile
+                if entry.stat(follow_symlinks=False).st_uid == uid:
+                    found.append(Path(entry.path))
+    return found
 
 
 def remove(path: Path) -> bool:
