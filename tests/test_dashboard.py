@@ -264,5 +264,5 @@ def test_the_dashboard_runs_alone_on_localhost(running: Service, chrome: Browser
 def is_up(url: str) -> bool:
     try:
         return requests.get(url, timeout=5).status_code == 401
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False

@@ -32,7 +32,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     before = set(psutil.Process().children(recursive=True))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    yield {**os.environ, "TMPDIR": str(folder), "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "PORT": "1"}
+    ours = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # hides the terminal's width
+    yield {**ours, "TMPDIR": str(folder), "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "PORT": "1"}
     left = set(psutil.Process().children(recursive=True)) - before
     _, running = psutil.wait_procs(left, timeout=GONE_TIMEOUT)
     if sys.platform == "linux":

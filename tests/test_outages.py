@@ -10,12 +10,12 @@ import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
-from workers import SOON, Running, final, fresh, iris_fold
+from workers import Running, final, fresh, iris_fold
 
 import jobs
 import servers
 from config import Config
-from models import State, SubmissionFold, db
+from models import LOCK_TIMEOUT, State, SubmissionFold, db
 
 
 @pytest.mark.usefixtures("database_url")
@@ -48,7 +48,7 @@ def test_health_waits_for_no_lock_of_the_database(database_url: str, app: Flask)
         connection.execute(db.insert(db.metadata.tables["user"]).values(username="x", password_hash="x"))
         asking = threading.Thread(target=lambda: answers.append(app.test_client().get("/healthz").status_code))
         asking.start()
-        asking.join(SOON / 3)  # SQLite waits 30 s for a lock
+        asking.join(LOCK_TIMEOUT / 2000)
         assert answers == [200]
 
 

@@ -49,11 +49,12 @@ def refused(path: Path) -> bool:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    """A folder; whatever queue server it had is gone afterwards."""
-    yield tmp_path
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder, of a short path; whatever queue server it had is gone afterwards."""
+    home = tmp_path_factory.mktemp("q")
+    yield home
     for process in psutil.process_iter(["cmdline"]):
-        if any(str(tmp_path) in argument for argument in process.info["cmdline"] or []):
+        if any(f"{home}/" in f"{argument}/" for argument in process.info["cmdline"] or []):
             process.kill()
 
 

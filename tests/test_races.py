@@ -329,7 +329,7 @@ def test_fold_that_outlives_its_main_process_is_left_alone_by_the_next(start: Ca
 
 
 def test_fold_whose_supervisor_stands_still_runs_again(start: Callable[..., Running]) -> None:
-    running = start(TIME_LIMIT=3)
+    running = start(TIME_LIMIT=8)
     fold = asleep(iris_fold())
     [slot] = running.zygote().children()
     supervisor = min(slot.children(), key=psutil.Process.create_time)  # the other one gets ready for its turn
@@ -340,7 +340,7 @@ def test_fold_whose_supervisor_stands_still_runs_again(start: Callable[..., Runn
 
 
 def test_fold_whose_slot_stands_still_runs_again(start: Callable[..., Running]) -> None:
-    running = start(TIME_LIMIT=3)
+    running = start(TIME_LIMIT=8)
     first = asleep(iris_fold())
     [slot] = running.zygote().children()
     wait_until(lambda: len(slot.children()) == 2, SOON, "the next supervisor is there")

@@ -14,7 +14,7 @@ import post_api
 import servers
 from servers import Service, wait_until
 
-SOON = 30  # seconds: a deadline, not a wait
+SOON = 120  # seconds: a deadline, not a wait
 BOTH = "submission, submission_fold"
 # Prints the ids of its process and of a daemon that it starts; then neither ends by itself.
 ENDLESS = """import os, time

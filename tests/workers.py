@@ -17,7 +17,7 @@ from config import Config
 from models import RawData, State, SubmissionFold, db
 from servers import ROOT, die_with_parent, wait_until
 
-SOON = 30  # seconds: a deadline, not a wait
+SOON = 120  # seconds: a deadline, not a wait
 FAST = {
     "WORKER_CONCURRENCY": 1,
     "HEARTBEAT_INTERVAL": 0.2,
