@@ -52,7 +52,7 @@ demo: .venv/local
 	@$(BIN)/python demo.py $(ARGS)
 
 test: lint
-	@$(BIN)/pytest -q $(ARGS)
+	@$(BIN)/pytest -q -n auto $(ARGS)
 
 chaos: MINUTES ?= 10
 chaos: .venv/dev

@@ -1,6 +1,8 @@
-"""Fixtures: a configuration, an app, a client, and real servers. Nothing is faked."""
+"""How the test run is spread over processes, and fixtures: an app, a client, and real servers. Nothing is faked."""
 
 import base64
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +16,54 @@ import users
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.security import generate_password_hash
+from xdist.scheduler import LoadFileScheduling
 
 import servers
-from config import Config
+from config import CORES, Config
 from servers import PASSWORD, USERNAME, Service
 
 users.claim()
+signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends the run lets it end what it has started
+if "PYTEST_XDIST_WORKER" in os.environ:
+    servers.die_with_parent()
+
+
+# ---- the test run in several processes: `-n`
+
+LONGEST = [
+    "test_hostile", "test_sandbox", "test_chaos", "test_races", "test_worker", "test_end_to_end", "test_demo",
+    "test_hosts", "test_stopping", "test_dashboard", "test_migrations", "test_outages", "test_selftest",
+    "test_openapi", "test_runner_python", "test_restore", "test_run", "test_load", "test_logs", "test_platform",
+]  # fmt: skip
+SHARED_MEMORY = ("test_hostile", "test_sandbox")  # what these leave in /dev/shm is looked for by its user
+
+
+class ByFile(LoadFileScheduling):
+    """Gives each process of the test run (`-n`) one file after another, whose tests share its fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return SHARED_MEMORY[0] if os.geteuid() and Path(scope).stem in SHARED_MEMORY else scope
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes `-n auto` starts: more than there are cores, as most of them wait most of the time."""
+    return CORES + 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, so that none is still under way when the other processes are done."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
+# ---- fixtures
 
 
 @pytest.fixture(scope="session")

@@ -108,6 +108,7 @@ def main(setup: str, tmp_path: str, place: str, arguments: str) -> None:
             os.chown(tmp_path, owner, owner)
             process.change_user(ORDINARY)
             prctl(PR_SET_DUMPABLE, 1)  # as one that was started by this user
+    sandbox.die_with(os.getppid())
     Path(tmp_path).chmod(0o711)
     module, name = place.split(":")
     function = getattr(importlib.import_module(module), name)

@@ -230,6 +230,7 @@ def test_the_end_of_a_table_s_name_says_how_to_read_it(slot: Slot, tmp_path: Pat
         (TABLE.encode(), "The CSV cannot be read: Not a gzipped file (b'a,')"),
         (gzip.compress(TABLE.encode())[:-9], "The CSV cannot be read: Compressed file ended before the end-of-stream"),
     ],
+    ids=["not compressed", "cut"],
 )
 def test_a_compressed_table_that_is_none_is_a_data_error(
     slot: Slot, tmp_path: Path, content: bytes, sentence: str

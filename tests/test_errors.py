@@ -13,7 +13,7 @@ from posts import IRIS, NEW_FOLD, counts
 from app import create_app
 from config import Config
 from models import db
-from servers import PASSWORD, USERNAME, free_port
+from servers import PASSWORD, USERNAME
 
 RAW_DATA = "/runapp/rawdata/"
 GETS = [RAW_DATA, "/runapp/submissionfold/", "/runapp/submissionfold/1/", "/runapp/submissionfold-light/"]
@@ -176,7 +176,7 @@ def test_a_fault_of_ours_says_nothing_of_our_insides(
     assert "ZeroDivisionError" in caplog.text
 
 
-@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all", f"postgresql://nobody@127.0.0.1:{free_port()}/x"])
+@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all", "postgresql://nobody@127.0.0.1:1/x"])
 def test_without_a_database_the_service_is_unavailable(config: Config, url: str) -> None:
     client = create_app(replace(config, DATABASE_URL=url)).test_client()
     expected = {"detail": "The database cannot be reached for now; please try again."}

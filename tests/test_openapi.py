@@ -5,11 +5,8 @@ from itertools import count
 from typing import Any
 
 import pytest
-import schemathesis
 from flask import Flask
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from posts import IRIS, NEW_FOLD, set_split
 
 from api.throttle import PasswordTries
@@ -75,6 +72,8 @@ def test_the_page_loads_nothing_from_elsewhere(app: Flask) -> None:
 
 
 def test_generated_requests_are_answered_as_the_document_says(app: Flask, client: FlaskClient) -> None:
+    import schemathesis  # here, as in `check`: it takes seconds, in each process that collects tests
+
     app.extensions["password_tries"] = PasswordTries(clock=count(step=1000).__next__)  # so that none comes too soon
     client.post("/runapp/rawdata/", json=IRIS)
     set_split(app, split_state=State.DONE, n_train=6, n_test=2)
@@ -89,6 +88,10 @@ def test_generated_requests_are_answered_as_the_document_says(app: Flask, client
 
 def check(operation: Any) -> None:
     """Send EXAMPLES requests, right ones and wrong ones, and check each answer."""
+    import schemathesis
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import strategies as st
+
     modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
 
     @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=HealthCheck)
