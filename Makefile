@@ -38,7 +38,6 @@ run: export PORT ?= 8000
 run: export WEB_HOST ?= 127.0.0.1
 run: export GRACE_PERIOD ?= 3
 run: .venv/local
-	@$(BIN)/honcho run flask db upgrade
 	@$(BIN)/honcho run flask first-run
 	@$(BIN)/python run.py start web worker
 

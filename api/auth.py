@@ -123,6 +123,8 @@ def init_app(app: Flask) -> None:
                 ensure_configured_user()
         except DBAPIError:
             log.warning("user %s: the database does not answer, made at the first request", username)
+        finally:
+            db.engine.dispose()  # no connection may be shared with a process that is forked later
 
 
 def ensure_configured_user() -> None:

@@ -6,6 +6,7 @@ import sys
 
 import click
 from flask import Blueprint, current_app
+from flask_migrate import upgrade
 from sqlalchemy import delete, select
 
 from api.auth import password_fault, set_password, stored_hash, user_fault
@@ -59,7 +60,8 @@ def delete_user(username: str) -> None:
 
 @blueprint.cli.command("first-run")
 def first_run() -> None:
-    """Where there is no user, make one with a random password, shown once; say how to begin."""
+    """Upgrade the database. Where there is no user, make one with a random password, shown once; say how to begin."""
+    upgrade()
     address = f"http://127.0.0.1:{current_app.config['PORT']}"
     known = db.session.scalars(select(User.username).order_by(User.username)).all()
     click.echo(f"\ndatarun answers at {address} (its documentation: {address}/docs/)")

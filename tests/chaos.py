@@ -322,12 +322,12 @@ class Faults:
         deadline = self.began + seconds
         while time.monotonic() < deadline:
             found = processes()
-            possible = {fault: weight for fault, weight in WEIGHTS.items() if found[fault[1]]}
-            [(action, victim)] = self._random.choices(list(possible), list(possible.values()))
-            process = self._random.choice(sorted(found[victim], key=lambda process: process.pid))
-            with suppress(psutil.NoSuchProcess, redis.RedisError, OSError):
-                self._do(action, process)
-                self.done.append((time.monotonic(), f"{action} {victim}"))
+            [(action, victim)] = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))
+            if found[victim]:  # else none: others in its place would never let a slow machine's service start
+                process = self._random.choice(sorted(found[victim], key=lambda process: process.pid))
+                with suppress(psutil.NoSuchProcess, redis.RedisError, OSError):
+                    self._do(action, process)
+                    self.done.append((time.monotonic(), f"{action} {victim}"))
             time.sleep(self._random.uniform(*PAUSES))
         for timer in self._resuming:
             timer.join()

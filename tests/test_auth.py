@@ -254,8 +254,6 @@ def test_delete_user_says_when_there_is_none(app: Flask) -> None:
 
 def test_first_run_makes_a_user_once(config: Config) -> None:
     app = create_app(replace(config, DATARUN_USERNAME="", DATARUN_PASSWORD=""))
-    with app.app_context():
-        db.create_all()
     commands = app.test_cli_runner()
     lines = commands.invoke(args=["first-run"]).output.splitlines()
     password = next(line for line in lines if line.startswith("Password: ")).split()[1]

@@ -132,6 +132,14 @@ def test_the_connections_of_a_web_process_are_limited(config: Config, postgres_u
         db.engine.dispose()
 
 
+def test_a_new_app_holds_no_connection_that_a_fork_would_share(config: Config, database_url: str) -> None:
+    app = create_app(config)
+    assert app.test_cli_runner().invoke(args=["first-run"]).exit_code == 0
+    app = create_app(config)
+    with app.app_context():
+        assert db.engine.pool.checkedin() == 0
+
+
 def test_a_connection_notices_a_network_that_is_gone(config: Config, postgres_url: str) -> None:
     """The kernel does it by these parameters of libpq; see the test of several hosts for a network that is cut."""
     app = create_app(replace(config, DATABASE_URL=postgres_url))

@@ -17,7 +17,7 @@ import requests
 
 from servers import ROOT, environment_of, free_port, wait_until
 
-START = 60  # seconds
+START = 120  # seconds
 GONE = 15  # seconds in which everything ends
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
