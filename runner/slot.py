@@ -17,7 +17,7 @@ import sys
 import sysconfig
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, NoReturn
 from . import child, sandbox, tree, wire
 from .folders import MOST_FILES, folder_size, make_folders, wipe
 from .log import Log
-from .posted import DATA_FUNCTIONS, ORGANISER
+from .posted import DATA_FUNCTIONS, ORGANISER, is_code
 from .scratch import MOST_SLOTS
 from .task import End, Limits, Usage
 from .waiting import NICENESS, WaitingChild
@@ -274,7 +274,7 @@ class Task:
         self._outputs: list[BinaryIO] = []
         if self._kind == "split":
             self._outputs = [wire.anonymous_file(), *(wire.anonymous_file(settings.scratch) for _ in range(2))]
-        self._log = Log(self._limits.log_kept, _shortened(home / package for package in self._packages))
+        self._log = Log(self._limits.log_kept, _shortened(home, self._packages))
         self._log_sent = (0, time.monotonic())
         self._outbox = b""
         self._marks = b""
@@ -535,7 +535,9 @@ def _plain(usages: dict[str, Usage]) -> dict[str, dict[str, float]]:
     return {phase: asdict(usage) for phase, usage in usages.items()}
 
 
-def _shortened(folders: Iterable[Path]) -> dict[str, str]:
-    """Return which paths a log shows shorter: the files in these folders by their names, libraries by theirs."""
+def _shortened(home: Path, packages: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Return what a log shows shorter: files and modules of these packages by their own names, libraries by theirs."""
     paths = sysconfig.get_paths()
-    return {f"{path}/": "" for path in (*folders, paths["purelib"], paths["platlib"], paths["stdlib"])}
+    folders = (*(home / package for package in packages), paths["purelib"], paths["platlib"], paths["stdlib"])
+    modules = [(package, Path(name).stem) for package, names in packages.items() for name in names if is_code(name)]
+    return {f"{path}/": "" for path in folders} | {f"{package}.{stem}": stem for package, stem in modules}

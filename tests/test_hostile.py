@@ -182,12 +182,12 @@ ROWS = [
     ends("recurses", "train_error", "Failed while training: RecursionError: maximum recursion depth exceeded"),
     ends(
         "exception_cannot_be_printed", "train_error",
-        "Failed while training: submission.classifier.Unprintable: <exception str() failed>",
+        "Failed while training: classifier.Unprintable: <exception str() failed>",
     ),
     ends(
         "raises_an_exception_of_1_gb",
         "train_error",
-        "Failed while training: submission.classifier.Huge: <exception str() failed>",
+        "Failed while training: classifier.Huge: <exception str() failed>",
         *MEMORY,
     ),
     ends("raises_a_long_exception", "train_error", f"Failed while training: ValueError: {'x' * 488}"),

@@ -242,7 +242,7 @@ BAD = [
     (
         "missing_class",
         "train_error",
-        "Failed while training: AttributeError: module 'submission.classifier' has no attribute 'Classifier'",
+        "Failed while training: AttributeError: module 'classifier' has no attribute 'Classifier'",
     ),
     (
         "forgets_self",
@@ -261,7 +261,7 @@ BAD = [
     (
         "exception_cannot_be_printed",
         "train_error",
-        "Failed while training: submission.classifier.Unprintable: <exception str() failed>",
+        "Failed while training: classifier.Unprintable: <exception str() failed>",
     ),
     ("calls_os_exit", "crashed", "Ended with exit status 0 without a result, while training."),
     ("aborts", "crashed", "Ended by signal 6 without a result, while training."),
