@@ -280,7 +280,7 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
         try:
             for phase, name, rows in (("validation", "training", task.n_train), ("test", "test", task.n_test)):
                 shape = content["facts"][phase].get("shape")
-                allowed = expected_shapes(task, task.y, task.classes, rows)
+                allowed = expected_shapes(task.workflow_elements, task.y, task.classes, rows)
                 predictions.append(_read_predictions(result, shape, allowed, name))
         except ValueError as error:
             cause, sentence = "bad_predictions", str(error)
@@ -302,7 +302,7 @@ def closed(log: str, sentence: str) -> str:
 
 
 def expected_shapes(
-    task: FoldTask | SplitTask, y: np.ndarray, classes: list | None, rows: int
+    workflow_elements: list[str], y: np.ndarray, classes: list | None, rows: int
 ) -> list[list[int | None]]:
     """Return the shapes that predictions of so many rows may have, with None for any number of columns.
 
@@ -310,7 +310,7 @@ def expected_shapes(
     """
     shapes = []
     n_targets = 1 if y.ndim == 1 else y.shape[1]
-    kinds = predicts(task.workflow_elements)
+    kinds = predicts(workflow_elements)
     if not kinds:
         return [[rows], [rows, None]]
     if PROBABILITIES in kinds and classes:
@@ -387,7 +387,8 @@ def _checked_split(task: SplitTask, facts: dict[str, Any], log: str, files: Sequ
     trial = facts.get("trial", {})
     for part, rows in (("train", n_train), ("test", n_test)):
         if part in trial:
-            _check_trial(trial[part], expected_shapes(task, y_train, classes, rows), y_train.ndim == 1)
+            allowed = expected_shapes(task.workflow_elements, y_train, classes, rows)
+            _check_trial(trial[part], allowed, y_train.ndim == 1)
     return SplitOutcome(
         None, log, n_train, n_test, classes, split_is, y_train, X_train, X_test,
         specific_needed=facts["split"].get("needed") is True,

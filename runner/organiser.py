@@ -27,12 +27,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from .elements import can_run
 from .labels import DataError, classes_of
 from .posted import DATA_FUNCTIONS, FOLD_FUNCTIONS, ORGANISER, SPECIFIC, is_code
-from .workflow import as_predictions, n_rows, take_rows
+from .workflow import BadPredictions, as_predictions, n_rows, take_rows
 
 STAND_IN = "stand_in"  # the package of a submission that does nothing
 ARGUMENTS = dict(zip((*DATA_FUNCTIONS, *FOLD_FUNCTIONS), (1, 1, 1, 4, 3), strict=True))  # how many each function takes
 # Raised by a line of the file itself, these are its faults.
-CERTAIN = (NameError, ImportError, ZeroDivisionError, OSError, NotImplementedError)
+CERTAIN = (NameError, ImportError, ZeroDivisionError, NotImplementedError)
 
 
 def import_specific(folder: Path) -> ModuleType:
@@ -154,7 +154,7 @@ class OwnWorkflow:
 def try_out(module: ModuleType, names: Sequence[str], X_train: Any, y: np.ndarray, X_test: Any) -> list[list[int]]:
     """Train and test a submission that does nothing, with files of these names; return the shapes of its predictions.
 
-    Raises what the functions raise: it fails without a line of a participant.
+    Raises what the functions raise, which fail without a line of a participant; DataError where no predictions come.
     """
     package = ModuleType(STAND_IN)
     package.__path__ = []
@@ -166,7 +166,10 @@ def try_out(module: ModuleType, names: Sequence[str], X_train: Any, y: np.ndarra
         element.Classifier = element.Regressor = element.Calibrator = StandIn
     workflow = OwnWorkflow(module, STAND_IN)
     workflow.fit(X_train, y)
-    return [list(workflow.predict(X, None).shape) for X in (X_train, X_test)]
+    try:
+        return [list(workflow.predict(X, None).shape) for X in (X_train, X_test)]
+    except BadPredictions as error:
+        raise DataError(f"test_submission does not pass on predictions. {error}") from None
 
 
 def is_certain(error: BaseException, folder: Path) -> bool:
@@ -175,7 +178,7 @@ def is_certain(error: BaseException, folder: Path) -> bool:
     raised_in = Path(frames[-1].filename)
     about_us = isinstance(error, ImportError) and str(error.name).startswith(STAND_IN)
     by_a_line = raised_in.is_relative_to(folder) and isinstance(error, CERTAIN) and not about_us
-    return by_a_line or raised_in == Path(__file__)  # the stand-in refused
+    return by_a_line or raised_in == Path(__file__)  # the stand-in refused, or try_out
 
 
 class StandIn(ClassifierMixin, BaseEstimator):

@@ -476,9 +476,10 @@ CERTAIN = {  # what is changed in train_submission and test_submission, and the 
         ("    clf.fit", "    import nunpy\n    clf.fit"),
         f"Failed while {TRYING}: ModuleNotFoundError: No module named 'nunpy'",
     ),
-    "file": (
-        ("    clf.fit", "    open('table.csv')\n    clf.fit"),
-        f"Failed while {TRYING}: FileNotFoundError: [Errno 2] No such file or directory: 'table.csv'",
+    "nothing": (
+        ("return trained_model", "trained_model"),
+        f"Failed while {TRYING}: test_submission does not pass on predictions. The predictions are a NoneType, "
+        "expected an array of numbers.",
     ),
     "labels": (
         ("y[train_is]", "y[train_is][1:]"),
@@ -500,7 +501,7 @@ CERTAIN = {  # what is changed in train_submission and test_submission, and the 
 @pytest.mark.parametrize("fault", CERTAIN)
 def test_a_fault_that_no_submission_can_cause_ends_the_split(slot: Slot, tmp_path: Path, fault: str) -> None:
     (old, new), log = CERTAIN[fault]
-    files = {"specific.py": (SPECIFIC + TRAINS.replace(old, new)).encode(), "table.csv": b"1"}
+    files = {"specific.py": (SPECIFIC + TRAINS.replace(old, new)).encode()}
     outcome = split(slot, tmp_path, files, ["classifier"])
     assert outcome.cause == "data_error"
     assert outcome.log_messages.endswith(log)
