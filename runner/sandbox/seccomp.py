@@ -77,6 +77,7 @@ REFUSED: Numbers = {
     "removexattr": (197, 14),
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
+    "landlock_create_ruleset": (444, 444),  # rules without end are memory that nobody counts
     "quotactl": (179, 60),
     "quotactl_fd": (443, 443),
     # mounts and namespaces
