@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from models import FILE_NAME_LENGTH, UNSYNCHRONIZED, Chunk, Content, RawData, RawDataFile, SubmissionFile, db
 
 CHUNK_SIZE = 2**20  # bytes
+HELD_IN_MEMORY = 2**16  # bytes of a posted file, of which a request may have many
 MOST_HASHES = 1000  # in one SQL statement
 OWNERS = (
     RawDataFile.sha256,
@@ -54,6 +55,27 @@ def name_fault(name: str) -> str | None:
     if length > FILE_NAME_LENGTH:
         return f"has {length} bytes, more than {FILE_NAME_LENGTH}"
     return None
+
+
+class Spool(tempfile.SpooledTemporaryFile):
+    """A posted file, on disk unless it is small. It is hashed as it is written: once, from its beginning to its end."""
+
+    def __init__(self) -> None:
+        super().__init__(max_size=HELD_IN_MEMORY)
+        self._sha256 = hashlib.sha256()
+
+    def write(self, piece: bytes) -> int:
+        self._sha256.update(piece)
+        return super().write(piece)
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            self.write(piece)
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of what was written, hexadecimal: the name of its content."""
+        return self._sha256.hexdigest()
 
 
 def chunks_of(file: BinaryIO) -> Iterator[bytes]:
@@ -90,8 +112,9 @@ def store(
     while session.scalar(new.returning(Content.sha256)) is None:  # waits for whoever is storing or removing it
         if session.scalar(known):
             return sha256
+    connection, add = session.connection(), insert(Chunk.__table__)
     for position, chunk in enumerate(chunks_of(file)):
-        session.execute(insert(Chunk).values(sha256=sha256, position=position, data=chunk))
+        connection.execute(add, {"sha256": sha256, "position": position, "data": chunk})
         beat()
     return sha256
 

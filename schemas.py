@@ -8,17 +8,16 @@ import base64
 import io
 import json
 import re
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from flask import current_app
 from marshmallow import RAISE, Schema, ValidationError, fields, validates_schema
 
-from files import CHUNK_SIZE, name_fault
+from files import CHUNK_SIZE, Spool, name_fault
 from models import MAX_INTEGER, NAME_LENGTH, State
 
 MB = 1_000_000  # bytes
@@ -303,7 +302,7 @@ def _json_list(text: str) -> list | None:
 
 
 class Files(Field):
-    """Files by name, as open files: from texts, plain or encoded, or uploaded (already open)."""
+    """Files by name, as spooled files: from texts, plain or encoded, or uploaded (already spooled)."""
 
     json_schema = {
         "type": "object",
@@ -314,7 +313,7 @@ class Files(Field):
     def from_form(self, texts: list[str]) -> Any:
         raise ValidationError("A text came; expected each file as a part of multipart/form-data with its file name.")
 
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> dict[str, BinaryIO]:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> dict[str, Spool]:
         if not isinstance(value, dict) or not value:
             raise ValidationError(f"{shown(value)} holds no files; expected an object of file names and contents.")
         if len(value) > (most := current_app.config["MAX_FILES"]):
@@ -326,7 +325,7 @@ class Files(Field):
             raise ValidationError("Two file names differ in case alone; expected names that any system keeps apart.")
         return self._open_all(value)
 
-    def _open_all(self, contents: dict[str, Any]) -> dict[str, BinaryIO]:
+    def _open_all(self, contents: dict[str, Any]) -> dict[str, Spool]:
         room = current_app.config["MAX_UPLOAD_SIZE"] * MB  # for all of them
         opened = {}
         for name, content in contents.items():
@@ -338,10 +337,10 @@ class Files(Field):
             room -= opened[name].seek(0, 2)
         return opened
 
-    def _open(self, content: Any, limit: int) -> BinaryIO:
+    def _open(self, content: Any, limit: int) -> Spool:
         if isinstance(content, str):
             return spool(decode(content, limit) if ENCODED.fullmatch(content) else plain(content, limit))
-        if not hasattr(content, "read"):
+        if not isinstance(content, Spool):
             raise ValueError(f"is {shown(content)}; expected a string")
         if content.seek(0, 2) > limit:
             raise ValueError(f"is larger than {limit / MB:g} MB")
@@ -362,9 +361,9 @@ def plain(text: str, limit: int) -> Iterator[bytes]:
         yield chunk
 
 
-def spool(chunks: Iterator[bytes]) -> BinaryIO:
-    """Return the chunks as a file, on disk where it is larger than one."""
-    file = tempfile.SpooledTemporaryFile(max_size=CHUNK_SIZE)  # noqa: SIM115 closed when the request forgets it
+def spool(chunks: Iterator[bytes]) -> Spool:
+    """Return the chunks as a file, which is closed when the request forgets it."""
+    file = Spool()
     file.writelines(chunks)
     return file
 

@@ -4,6 +4,7 @@ from flask import Blueprint, Flask, abort, request
 
 from api import (
     auth,
+    body,
     dashboard,
     errors,
     guard,
@@ -32,6 +33,7 @@ def find_no_large_id() -> None:
 
 def init_app(app: Flask) -> None:
     """Have the application serve everything."""
+    app.request_class = body.Request
     for part in (blueprint, health.blueprint, users.blueprint):
         app.register_blueprint(part)
     openapi.init_app(app)

@@ -1,6 +1,6 @@
 """Posted files on their way into the database."""
 
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import files
 from models import RawDataFile, SubmissionFile, db
@@ -9,11 +9,11 @@ Owner = TypeVar("Owner", RawDataFile, SubmissionFile)
 
 
 class Uploads:
-    """Files by name. They are hashed before any transaction opens."""
+    """Files by name, spooled and hashed before any transaction opens."""
 
-    def __init__(self, opened: dict[str, BinaryIO]) -> None:
-        self._opened = opened
-        self.hashes = {name: files.digest(file) for name, file in opened.items()}
+    def __init__(self, spooled: dict[str, files.Spool]) -> None:
+        self._spooled = spooled
+        self.hashes = {name: file.sha256 for name, file in spooled.items()}
 
     def store(self, owner: type[Owner]) -> list[Owner]:
         """Store the contents in the present transaction; return new rows of the class `owner` that name them.
@@ -21,5 +21,5 @@ class Uploads:
         They are stored in the order of their hashes, so that two requests at once cannot wait for each other.
         """
         for name, sha256 in sorted(self.hashes.items(), key=lambda item: item[1]):
-            files.store(self._opened[name], db.session(), sha256)
+            files.store(self._spooled[name], db.session(), sha256)
         return [owner(name=name, sha256=sha256) for name, sha256 in self.hashes.items()]

@@ -1,5 +1,6 @@
 """Contents in the database, and folders on disk."""
 
+import hashlib
 import io
 import threading
 from pathlib import Path
@@ -44,6 +45,15 @@ def test_a_content_is_stored_once_and_read_in_chunks(database_url: str, app: Fla
         ]
         assert files.open_content(sha256).read() == content
         assert db.session.get_one(Content, sha256).size == len(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", LARGE])
+def test_a_spooled_file_is_hashed_as_it_is_written(content: bytes) -> None:
+    with files.Spool() as file:
+        file.write(content[:1000])
+        file.writelines(content[i : i + 1000] for i in range(1000, len(content), 1000))
+        assert b"".join(files.chunks_of(file)) == content
+        assert file.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_a_corrupt_content_is_noticed(app: Flask) -> None:
