@@ -259,7 +259,7 @@ def role(process: psutil.Process) -> str:
         if "worker.py" not in above:
             return "worker main"
         return "worker" if process.num_threads() > 1 else "reconciler"
-    if "queue_server.py" in words:
+    if "queue_keeper.py" in words:
         return "queue's keeper"
     if "valkey-server" in words:
         return "queue server"

@@ -17,6 +17,7 @@ from servers import ROOT
 # A module imports only what stands on an earlier line, and packages also themselves
 DOWNWARDS = """
     config  runner  post_api  secrecy  logs  revision  patience
+    queue_keeper
     models  queue_server  processes  disk
     files
     schemas  jobs  cache
@@ -29,7 +30,9 @@ DOWNWARDS = """
     demo  run  gunicorn.conf
 """
 LINE = {name: number for number, line in enumerate(DOWNWARDS.split("\n")) for name in line.split()}
-WEB = {"config", "models", "queue_server", "schemas", "files", "jobs", "api", "app", "secrecy", "logs", "disk"}
+WEB = {
+    "config", "models", "queue_server", "queue_keeper", "schemas", "files", "jobs", "api", "app", "secrecy", "logs", "disk"
+}  # fmt: skip
 IMPORTERS = {  # what these alone may import
     "runner": {"runner", "worker"},
     "api": {"api", "app", "dashboard"},

@@ -14,10 +14,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+import queue_keeper
 import queue_server
 from servers import wait_until
 
-GONE = queue_server.IDLE_EXIT + 10  # seconds
+GONE = queue_keeper.IDLE_EXIT + 10  # seconds
 
 
 def connect(home: Path) -> redis.Redis:

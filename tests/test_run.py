@@ -80,7 +80,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 def is_of_queue_server(process: psutil.Process) -> bool:
     with suppress(psutil.Error):  # it ended meanwhile
-        return "queue_server.py" in " ".join(process.cmdline()) or "valkey" in process.name()
+        return "queue_keeper.py" in " ".join(process.cmdline()) or "valkey" in process.name()
     return False
 
 
