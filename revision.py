@@ -2,29 +2,30 @@
 
 from pathlib import Path
 
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, inspect, text
 
+NEEDED = "0001"  # the last of migrations/versions
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 OURS = "submission_fold"  # a table that each revision has
+FOUND = text("SELECT version_num FROM alembic_version")
 
 
-def fault(engine: Engine, migrations: Path = MIGRATIONS) -> str | None:
+def fault(engine: Engine, needed: str = NEEDED, migrations: Path = MIGRATIONS) -> str | None:
     """Return why this code cannot work with that schema, and what to do; None where it can.
 
     Raises what SQLAlchemy raises where the database does not answer.
     """
-    scripts = ScriptDirectory(migrations)
-    needed = scripts.get_current_head()
     with engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
+        tables = inspect(connection)
+        found = connection.scalar(FOUND) if tables.has_table("alembic_version") else None
         if found == needed:
             return None
-        if found is None and inspect(connection).has_table(OURS):
+        if found is None and tables.has_table(OURS):
             return f"the database has tables of no revision, this code needs {needed}; expected an empty database"
     if found is None:
         return f"the database is empty, this code needs revision {needed}: run `flask db upgrade`"
-    if found in {script.revision for script in scripts.walk_revisions()}:
+    from alembic.script import ScriptDirectory  # not at each start of a process that finds what it needs: it is large
+
+    if found in {script.revision for script in ScriptDirectory(migrations).walk_revisions()}:
         return f"the database is older: revision {found}, this code needs {needed}: run `flask db upgrade`"
     return f"the database is newer: revision {found}, this code knows {needed} as the last: run the code that it is of"

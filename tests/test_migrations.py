@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from flask import Flask
 
 import revision
-from app import create_app
+from app import create_app, init_migrations
 from config import Config
 from models import Chunk, Content, db
 from servers import ROOT, free_port
@@ -44,6 +44,7 @@ def upgraded(database_url: str, config: Config) -> Flask:
 
 
 def flask_db(app: Flask, *words: str) -> None:
+    init_migrations(app)
     result = app.test_cli_runner().invoke(args=["db", *words])
     assert result.exit_code == 0, result.output
 
@@ -82,6 +83,10 @@ def test_upgrade_from_each_revision_gives_the_schema_of_the_models(
     flask_db(app, "check")
     with app.app_context():
         assert revision.fault(db.engine) is None
+
+
+def test_the_last_revision_is_the_one_that_is_needed() -> None:
+    assert ScriptDirectory(revision.MIGRATIONS).get_current_head() == revision.NEEDED
 
 
 def test_there_is_nothing_to_migrate(upgraded: Flask) -> None:
@@ -151,12 +156,12 @@ def test_an_older_schema_is_told_from_a_newer_one(upgraded: Flask, tmp_path: Pat
     migrations = shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
     (migrations / "versions" / "rebuild.py").write_text(REBUILD_A_TABLE.replace("HEAD", REVISIONS[-1]))
     with upgraded.app_context():
-        fault = revision.fault(db.engine, migrations)
+        fault = revision.fault(db.engine, "rebuild", migrations)
         assert fault == (
             f"the database is older: revision {REVISIONS[-1]}, this code needs rebuild: run `flask db upgrade`"
         )
         flask_db(upgraded, "upgrade", "--directory", str(migrations))
-        assert revision.fault(db.engine, migrations) is None
+        assert revision.fault(db.engine, "rebuild", migrations) is None
 
 
 def test_a_web_process_does_not_start_on_an_empty_database(database_url: str, config: Config) -> None:
