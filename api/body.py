@@ -111,11 +111,15 @@ def _check_whole() -> None:
         raise BadRequest("The connection broke before the end of the body.")
 
 
-def _read_json() -> dict[str, Any]:
-    text = request.get_data(cache=False)
+def _read_whole() -> bytes:
+    content = request.get_data(cache=False)
     _check_whole()
+    return content
+
+
+def _read_json() -> dict[str, Any]:
     try:
-        body = json.loads(text or "{}")
+        body = json.loads(_read_whole() or "{}")  # which frees the bytes once they are decoded: no name keeps them
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"JSON parse error - {error}") from None
     if not isinstance(body, dict):
