@@ -60,7 +60,9 @@ def delete_user(username: str) -> None:
 
 @blueprint.cli.command("first-run")
 def first_run() -> None:
-    """Upgrade the database. Where there is no user, make one with a random password, shown once; say how to begin."""
+    """Upgrade the database; where there is no user, make one with a random password, shown once; say how to begin."""
+    from flask_migrate import upgrade  # imports Alembic, which web and workers do without
+
     upgrade()
     address = f"http://127.0.0.1:{current_app.config['PORT']}"
     known = db.session.scalars(select(User.username).order_by(User.username)).all()

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from api.auth import NOBODYS_HASH, PasswordCheck, set_password, stored_hash
-from app import create_app
+from app import create_app, init_migrations
 from config import Config
 from models import User, db
 from servers import PASSWORD, USERNAME
@@ -252,8 +252,9 @@ def test_delete_user_says_when_there_is_none(app: Flask) -> None:
     assert (result.exit_code, result.output) == (1, "Error: There is no user nobody.\n")
 
 
-def test_first_run_makes_a_user_once(config: Config) -> None:
+def test_first_run_makes_tables_and_a_user_once(config: Config) -> None:
     app = create_app(replace(config, DATARUN_USERNAME="", DATARUN_PASSWORD=""))
+    init_migrations(app)
     commands = app.test_cli_runner()
     lines = commands.invoke(args=["first-run"]).output.splitlines()
     password = next(line for line in lines if line.startswith("Password: ")).split()[1]
