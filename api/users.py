@@ -6,7 +6,6 @@ import sys
 
 import click
 from flask import Blueprint, current_app
-from flask_migrate import upgrade
 from sqlalchemy import delete, select
 
 from api.auth import password_fault, set_password, stored_hash, user_fault

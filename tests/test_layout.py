@@ -31,7 +31,8 @@ DOWNWARDS = """
 """
 LINE = {name: number for number, line in enumerate(DOWNWARDS.split("\n")) for name in line.split()}
 WEB = {
-    "config", "models", "queue_server", "queue_keeper", "schemas", "files", "jobs", "api", "app", "secrecy", "logs", "disk"
+    "config", "models", "queue_server", "queue_keeper", "schemas", "files", "jobs", "api", "app", "secrecy", "logs",
+    "disk",
 }  # fmt: skip
 IMPORTERS = {  # what these alone may import
     "runner": {"runner", "worker"},
