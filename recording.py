@@ -11,14 +11,29 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 import files
 import jobs
-from models import CANCELLED, UNKNOWN, Cause, FoldPredictions, RawData, State, Submission, SubmissionFold, db, now
+from models import (
+    CANCELLED,
+    UNKNOWN,
+    UNSYNCHRONIZED,
+    Cause,
+    FoldIndices,
+    FoldPredictions,
+    RawData,
+    RawDataFile,
+    State,
+    Submission,
+    SubmissionFile,
+    SubmissionFold,
+    db,
+    now,
+)
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +90,8 @@ class Claim:
         return [key_of(self.model) == self.id, self.model.token == self.token, not_final(self.model)]
 
     def _update(self, opened: Session, **values: Any) -> bool:
-        return opened.execute(update(self.model).where(*self._row()).values(**values)).rowcount == 1
+        changed = update(self.model).where(*self._row()).values(**values)
+        return opened.execute(changed, execution_options=UNSYNCHRONIZED).rowcount == 1
 
     def holds(self) -> bool:
         """Whether the row is still ours."""
@@ -179,10 +195,44 @@ def claim(model: Model, row_id: int, task_id: str, max_attempts: int) -> Claim |
     values = {"token": token, "attempts": model.attempts + 1, "started_at": now(), "heartbeat_at": now()}
     with session() as opened:
         mine = [key_of(model) == row_id, model.task_id == task_id, not_final(model)]
-        if opened.execute(update(model).where(*mine).values(**values, **restarted(model))).rowcount != 1:
-            return None
-        attempt, notes = opened.execute(select(model.attempts, model.log_messages).where(key_of(model) == row_id)).one()
+        claimed = update(model).where(*mine).values(**values, **restarted(model))
+        returned = claimed.returning(model.attempts, model.log_messages)
+        row = opened.execute(returned, execution_options=UNSYNCHRONIZED).one_or_none()
+    if row is None:
+        return None
+    attempt, notes = row
     return Claim(model, row_id, token, attempt, max_attempts, notes or "")
+
+
+# What a fold needs of its own row, its submission's and its data set's
+OF_A_FOLD = (
+    select(
+        SubmissionFold.databoard_s,
+        Submission.raw_data,
+        Submission.files_path.label("submission_path"),
+        FoldIndices.train_is,
+        FoldIndices.test_is,
+        *(getattr(RawData, name) for name in ("files_path", "workflow_elements", "time_limit", "memory_limit")),
+        *(getattr(RawData, name) for name in ("split_state", "n_train", "n_test", "classes")),
+        *(getattr(RawData, name) for name in ("X_train", "X_test", "y_train", "specific_needed", "specific_failed")),
+    )
+    .select_from(SubmissionFold)
+    .join(FoldIndices)
+    .join(Submission, SubmissionFold.submission)
+    .join(RawData)
+    .where(SubmissionFold.databoard_sf_id == bindparam("row_id"))
+)
+FILES_OF_A_SUBMISSION = select(SubmissionFile.name, SubmissionFile.sha256).filter_by(databoard_s_id=bindparam("row_id"))
+FILES_OF_A_DATA_SET = select(RawDataFile.name, RawDataFile.sha256).filter_by(raw_data_id=bindparam("row_id"))
+
+
+def read_fold(fold_id: int) -> tuple[Row, dict[str, str], dict[str, str]]:
+    """Return what a fold needs, and the hashes of files by their names: its submission's, its data set's."""
+    with session(writes=False) as opened:
+        row = opened.execute(OF_A_FOLD, {"row_id": fold_id}).one()
+        submission = opened.execute(FILES_OF_A_SUBMISSION, {"row_id": row.databoard_s}).all()
+        data_set = opened.execute(FILES_OF_A_DATA_SET, {"row_id": row.raw_data}).all()
+    return row, dict(map(tuple, submission)), dict(map(tuple, data_set))
 
 
 def restarted(model: Model) -> dict[str, Any]:

@@ -21,8 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 import redis
 from flask import Flask
-from sqlalchemy import inspect
-from sqlalchemy.orm import joinedload
+from sqlalchemy import Row, inspect
 
 import disk
 import files
@@ -35,7 +34,7 @@ from app import create_app
 from cache import Cache
 from config import CORES, Config, environment
 from listening import Listener
-from models import Cause, FoldIndices, RawData, State, Submission, SubmissionFold, db
+from models import Cause, RawData, State, SubmissionFold, db
 from processes import Processes
 from pulse import Cancelled, NotOurs, Pulse, Stopping
 from reconciliation import Reconciler
@@ -62,16 +61,6 @@ SCHEMA_WAIT = 1.0  # seconds between two looks for the tables
 ZYGOTE_PAUSE = 5.0  # seconds before another zygote is tried
 STOP_MARGIN = 4.0  # seconds for giving back, beyond the grace period; then SIGKILL
 MB, KB = 1_000_000, 1_000
-
-# Loaded with the fold, in three statements
-_SUBMISSION = joinedload(SubmissionFold.submission)
-_INDICES = joinedload(SubmissionFold.indices)
-WHAT_A_FOLD_NEEDS = (
-    _SUBMISSION.selectinload(Submission.files),
-    _SUBMISSION.joinedload(Submission.raw_data_row).selectinload(RawData.files),
-    _INDICES.undefer(FoldIndices.train_is),
-    _INDICES.undefer(FoldIndices.test_is),
-)
 
 # Causes that a disk filled by others may have. What ends at a limit, or well, does so on any disk.
 OF_A_FULL_DISK = {
@@ -237,17 +226,11 @@ class Worker:
     # ---- folds
 
     def _fold_task(self, claim: Claim, pulse: Pulse) -> FoldTask:
-        with recording.session(writes=False) as opened:
-            fold = opened.get_one(SubmissionFold, claim.id, options=WHAT_A_FOLD_NEEDS)
-            submission = fold.submission
-            data = submission.raw_data_row
-            if data.split_state != State.DONE:
-                raise NotSplit
-            contents = {file.name: file.sha256 for file in submission.files}
-            posted = {file.name: file.sha256 for file in data.files}
-            codes = {name: sha256 for name, sha256 in posted.items() if name.lower().endswith(".py")}
-            train_is = schemas.unpack_indices(fold.indices.train_is)
-            test_is = schemas.unpack_indices(fold.indices.test_is)
+        data, contents, posted = recording.read_fold(claim.id)
+        if data.split_state != State.DONE:
+            raise NotSplit
+        codes = {name: sha256 for name, sha256 in posted.items() if name.lower().endswith(".py")}
+        train_is, test_is = schemas.unpack_indices(data.train_is), schemas.unpack_indices(data.test_is)
         self._ran_with = {
             "versions": self._versions,
             "submission_hash": files.folder_hash(contents),
@@ -258,7 +241,7 @@ class Worker:
         return FoldTask(
             name=claim.name,
             workflow_elements=elements_of(data),
-            submission=self._cache.folder(submission.files_path, contents, pulse),
+            submission=self._cache.folder(data.submission_path, contents, pulse),
             X_train=self._cache.content(data.X_train, pulse),
             X_test=self._cache.content(data.X_test, pulse),
             n_train=data.n_train,
@@ -343,7 +326,7 @@ def clean(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
-def elements_of(data: RawData) -> list[str]:
+def elements_of(data: RawData | Row) -> list[str]:
     return [element.strip() for element in data.workflow_elements.split(",")]
 
 
@@ -357,7 +340,7 @@ def check_range(name: str, rows: np.ndarray, n_train: int) -> None:
         )
 
 
-def limits_of(config: Config, data: RawData) -> Limits:
+def limits_of(config: Config, data: RawData | Row) -> Limits:
     """Return the limits of a task: the settings', but for those that the data set has of its own."""
     wall_time = data.time_limit or config.TIME_LIMIT
     return Limits(
