@@ -300,8 +300,17 @@ class Task:
         self._child = self._starter.take(self._limits.memory)
         make_folders(self._home, self._packages, self._starter.turn.uid)
         end = self._supervise()
+        if stopped := end.kind == "done" and self._stopped == [self._pid]:
+            self._finish(end)  # nobody waits for the end of a process that runs no more
+        tree.end_all(os.getpid())
         self._settings.starts[self._number] = math.inf
         self._clean()
+        if not stopped:
+            self._finish(end)
+
+    def _finish(self, end: End) -> None:
+        """Tell the worker how the task ended, and hand over what it has made."""
+        self._read_log(self._child.log)
         finished = {
             "end": asdict(end),
             "log": self._log.text(),
@@ -312,8 +321,6 @@ class Task:
         self._control.sendall(self._outbox)
         files = [self._result, *self._outputs]
         wire.send(self._control, {"finished": finished}, [file.fileno() for file in files])
-        for file in files:
-            file.close()
 
     def _clean(self) -> None:
         """Remove all files that the task left, its own folder and elsewhere."""
@@ -335,13 +342,7 @@ class Task:
         self._known = {tree.identity(os.fstat(fd)) for fd in handed}  # files without a path that are ours
         self._disk = self._limits.disk + (mapped if self._kind == "split" else 0)  # posted files are copied
         self._child.start(self._kind, self._job, self._process_limits(), mapped, handed)
-        try:
-            end = self._watch(self._child.log, self._child.marks)
-        finally:
-            tree.end_all(os.getpid())
-            self._read_log(self._child.log)
-            self._child.close()
-        return end
+        return self._watch(self._child.log, self._child.marks)
 
     def _process_limits(self) -> sandbox.ProcessLimits:
         limits = self._limits
@@ -409,7 +410,7 @@ class Task:
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def _end(self, kind: str, detail: Any = None) -> End:
-        tree.stop_all(os.getpid())  # first: measuring takes long where many processes are busy
+        self._stopped = tree.stop_all(os.getpid())  # first: measuring takes long where many processes are busy
         phase, usage = self._phase, self._close_phase()
         if len(self._done) < len(self._phases):
             self._done[phase] = usage

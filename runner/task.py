@@ -175,7 +175,10 @@ class SplitOutcome:
 
 @dataclass(frozen=True)
 class Finished:
-    """The task is over, every process of it dead, its scratch folder wiped."""
+    """The task is over: its processes and its folder are gone, or what has ended well is stopped, and goes now.
+
+    The next task on the slot begins when all of it is gone.
+    """
 
     outcome: FoldOutcome | SplitOutcome
 

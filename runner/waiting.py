@@ -76,12 +76,6 @@ class WaitingChild:
             wire.send(self.marks, work, files)
         self.marks.setblocking(False)
 
-    def close(self) -> None:
-        """Let go of all that belongs to it, after its end."""
-        self.marks.close()
-        for fd in (self.log, *self.exited):
-            os.close(fd)
-
 
 def open_process(pid: int) -> list[int]:
     """Return a descriptor that becomes readable when the process ends (pidfd_open(2)), or none where there is none."""

@@ -39,6 +39,7 @@ LEVELS = {
 }
 SHARED = [Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/run/lock")]
 DEADLINE = 30  # seconds
+REMOVAL = 2  # seconds for what a task has left to go after its end
 CREDENTIAL = "credential-of-the-service-" + "".join(map(str, range(9)))
 LIMITS = {"wall_time": 20, "memory": 600_000_000, "processes": 64, "log": 1_000_000, "disk": 20_000_000}
 
@@ -92,7 +93,7 @@ class Worker:
                 "isolation": outcome.isolation,
                 "predictions": None if outcome.test_predictions is None else outcome.test_predictions.tolist(),
                 "seconds": seconds,
-                "left": sorted(self._listing() - before),
+                "left": self._left_files(before),
             }
         return {
             **answer,
@@ -170,12 +171,19 @@ class Worker:
             found |= {str(path) for path in Path(root).glob("left-by-a-fold*")}
         return found
 
+    def _left_files(self, before: set[str]) -> list[str]:
+        """Return what there is that was not there before, once what is being removed is gone."""
+        deadline = time.monotonic() + REMOVAL
+        while (left := self._listing() - before) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return sorted(left)
+
     def _processes(self) -> set[int]:
         return {pid for pid in psutil.pids() if owner(Path("/proc", str(pid))) in self._users}
 
     def _left_processes(self) -> list[str]:
         """Return the processes of the folds' users that are not ours, once what is ending has ended."""
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + REMOVAL
         while left := self._processes() - self._ours - self._slot_processes():
             if time.monotonic() > deadline:
                 return [str(psutil.Process(pid)) for pid in left if psutil.pid_exists(pid)]

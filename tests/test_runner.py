@@ -34,6 +34,7 @@ from runner import (
     SplitTask,
     Zygote,
 )  # fmt: skip
+from servers import wait_until
 
 SUBMISSIONS = Path(__file__).parent / "submissions"
 LIMITS = Limits(
@@ -348,7 +349,7 @@ def test_a_traceback_begins_in_the_submission_and_shows_no_path_of_the_machine(s
 def test_daemons_of_a_fold_are_dead_when_it_ends(slot: Slot, iris: Data) -> None:
     outcome, _events = run(slot, iris.task("leaves_daemons_behind", np.arange(90)))
     assert outcome.state == "TESTED"
-    assert fold_processes() == []
+    wait_until(lambda: fold_processes() == [], 10, "the folds' processes are gone")
 
 
 def slot_processes() -> set[psutil.Process]:
@@ -385,7 +386,8 @@ def test_the_next_fold_is_right_after_a_bad_one_and_scratch_is_empty(slot: Slot,
     second, _events = run(slot, iris.task("forest", np.arange(90)))
     np.testing.assert_array_equal(first.test_predictions, second.test_predictions)
     assert [path for path in scratch.iterdir() if not path.name.startswith("slot-")] == []
-    assert list(scratch.glob("slot-*/*/*")) == []  # in the folders of those who wait for their work
+    # in the folders of those who wait for their work
+    wait_until(lambda: not list(scratch.glob("slot-*/*/*")), 10, "the last fold's files are gone")
 
 
 def test_a_running_fold_can_be_stopped(slot: Slot, iris: Data) -> None:
@@ -394,7 +396,7 @@ def test_a_running_fold_can_be_stopped(slot: Slot, iris: Data) -> None:
     event = slot.receive(timeout=60)
     assert isinstance(event, Finished)
     assert (event.outcome.state, event.outcome.cause) == ("ERROR", "cancelled")
-    assert fold_processes() == []
+    wait_until(lambda: fold_processes() == [], 10, "the folds' processes are gone")
 
 
 def start_flood(slot: Slot, iris: Data) -> None:
