@@ -12,7 +12,8 @@ from typing import Any
 from uuid import uuid4
 
 from redis import Redis
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 import files
@@ -29,6 +30,7 @@ from recording import (
     not_final,
     restarted,
     session,
+    state_of,
     waiting_folds,
 )  # fmt: skip
 
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 BATCH = 500  # rows of one transaction
 SWEEP_INTERVAL = 3600  # seconds between two searches for contents that nobody owns
 LEASE = "datarun:reconciler"  # one process on all hosts reconciles; two at once would do no harm
+GONE = "its worker is gone"
 RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
 
 Row = tuple[Model, Any]
@@ -130,27 +133,59 @@ class Reconciler:
         described = []
         ended = 0
         with session() as opened:
+            task_ids = {model: _renew(opened, model, rows) for model in (RawData, SubmissionFold)}
             for model, row in rows:
-                guard = _unchanged(model, row)
-                values: dict[str, Any] = {}
-                if row.token is not None:
-                    note = lost_note(row.attempts, "its worker is gone")
-                    values["log_messages"] = func.coalesce(model.log_messages, "") + note
-                if row.attempts >= self._max_attempts and row.token is not None:
-                    values["log_messages"] += OURS
-                    values |= {"ended_at": now(), "token": None, **_error(model)}
-                    if opened.execute(update(model).where(*guard).values(**values)).rowcount:
-                        ended += 1
-                        log.error("%s: given up after %d attempts", _name(model, row), row.attempts)
-                        if model is RawData:
-                            fail_waiting_folds(opened, row[0], Cause.INFRASTRUCTURE)
-                    continue
-                task_id = str(uuid4())
-                values |= {"task_id": task_id, "token": None, "heartbeat_at": None, **restarted(model)}
-                if opened.execute(update(model).where(*guard).values(**values)).rowcount:
+                if row.token is None:
+                    task_id = task_ids[model].get(row[0])
+                elif row.attempts < self._max_attempts:
+                    task_id = _take_back(opened, model, row)
+                else:
+                    task_id = None
+                    ended += _give_up(opened, model, row)
+                if task_id is not None:
                     described.append(_job(model, row, task_id))
                     log.warning("%s: has no live job, enqueued again", _name(model, row))
         return ended + jobs.enqueue_all(described)
+
+
+def _renew(opened: Session, model: Model, rows: list[Row]) -> dict[int, str]:
+    """Give the unclaimed rows of a model new jobs' ids, all at once; return those of rows that have not changed."""
+    key, table = key_of(model), model.__table__
+    task_ids = {row[0]: (row.task_id, str(uuid4())) for its_model, row in rows if its_model is model and not row.token}
+    if not task_ids:
+        return {}
+    same = table.c.task_id.is_not_distinct_from(bindparam("seen"))
+    waits = [same, model.token.is_(None), state_of(model) == State.TODO]
+    change = update(table).where(key == bindparam("row_id"), *waits).values(task_id=bindparam("renewed"))
+    values = [{"row_id": row_id, "seen": seen, "renewed": new} for row_id, (seen, new) in task_ids.items()]
+    opened.connection().execute(change, values)
+    found = opened.execute(select(key, model.task_id).where(key.in_(task_ids)))
+    return {row_id: task_id for row_id, task_id in found if task_id == task_ids[row_id][1]}
+
+
+def _take_back(opened: Session, model: Model, row: Any) -> str | None:
+    """Return the id of a new job for a row whose execution is dead; None where the row has changed."""
+    task_id = str(uuid4())
+    values = {"task_id": task_id, "token": None, "heartbeat_at": None, **restarted(model)}
+    note = lost_note(row.attempts, GONE)
+    return task_id if _change(opened, model, row, note, values) else None
+
+
+def _give_up(opened: Session, model: Model, row: Any) -> bool:
+    """End a row whose last execution is dead; return whether it has not changed."""
+    note = lost_note(row.attempts, GONE) + OURS
+    if not _change(opened, model, row, note, {"ended_at": now(), "token": None, **_error(model)}):
+        return False
+    log.error("%s: given up after %d attempts", _name(model, row), row.attempts)
+    if model is RawData:
+        fail_waiting_folds(opened, row[0], Cause.INFRASTRUCTURE)
+    return True
+
+
+def _change(opened: Session, model: Model, row: Any, note: str, values: dict[str, Any]) -> bool:
+    log_messages = func.coalesce(model.log_messages, "") + note
+    change = update(model).where(*_unchanged(model, row)).values(log_messages=log_messages, **values)
+    return opened.execute(change).rowcount == 1
 
 
 def _unchanged(model: Model, row: Any) -> list[ColumnElement[bool]]:
