@@ -4,18 +4,22 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 import redis
+import rows
 from flask import Flask
 from flask.testing import FlaskClient
-from workers import Running, final, fresh, iris_fold
+from workers import FAST, SOON, Running, final, fresh, iris_fold
 
 import jobs
+import post_api
 import servers
 from config import Config
 from models import LOCK_TIMEOUT, State, SubmissionFold, db
+from servers import wait_until
 
 
 @pytest.mark.usefixtures("database_url")
@@ -68,3 +72,30 @@ def test_what_a_stopping_worker_gives_back_starts_before_it_is_gone(start: Calla
     finally:
         zygote.resume()
     assert (fresh(fold).state, fold.attempts) == (State.TODO, 1)
+
+
+def test_a_machine_that_restarts_goes_on(tmp_path: Path) -> None:
+    """All processes end at the same instant, the embedded queue server's too; then web and worker are started again."""
+    soon = {name: str(value) for name, value in FAST.items()} | {"WORKER_CONCURRENCY": "2"}
+    with servers.service(tmp_path, REDIS_URL="", **soon) as service:
+        at = (service.base_url, *service.auth)
+        (tmp_path / "iris.csv").write_bytes(rows.iris_csv())
+        data_id = post_api.post_data(*at, "iris", "target", "classifier", str(tmp_path / "iris.csv")).json()["id"]
+        post_api.post_split(*at, 0.2, data_id).raise_for_status()
+        code = [str(rows.SUBMISSIONS / "sleeps" / "classifier.py")]
+        folds = [1, 2, 3, 4]
+        for fold_id in folds:
+            posted = post_api.post_submission_fold(*at, 1, fold_id, range(90), [100], "L", data_id, code)
+            assert posted.status_code == 201
+        run = lambda: [fold for fold in post_api.get_submission_fold(*at).json() if fold["log_messages"]]  # noqa: E731
+        wait_until(run, SOON, "a fold runs, others wait")
+        processes = service.processes()
+        for process in processes:
+            process.suspend()
+        for process in processes:
+            process.kill()
+        wait_until(lambda: not service.processes(), SOON, "nothing runs")
+        with service.run():
+            assert set(post_api.wait_for_folds(*at, folds, 2 * SOON).values()) == {"TESTED"}
+            assert [fold["databoard_sf_id"] for fold in post_api.get_prediction_new(*at).json()] == folds
+    assert [path for path in (tmp_path / "scratch").iterdir() if path.suffix != ".lock"] == []

@@ -88,12 +88,17 @@ def press_ctrl_c(terminal: Terminal) -> None:
     os.write(terminal.keyboard, b"\x03")
 
 
+def press_ctrl_c_twice(terminal: Terminal) -> None:
+    press_ctrl_c(terminal)
+    press_ctrl_c(terminal)
+
+
 def close_terminal(terminal: Terminal) -> None:
     os.close(terminal.keyboard)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are found by a subreaper, which Linux alone has")
-@pytest.mark.parametrize("end", [press_ctrl_c, close_terminal])
+@pytest.mark.parametrize("end", [press_ctrl_c, press_ctrl_c_twice, close_terminal])
 def test_nothing_is_left(terminal: Terminal, end: Callable[[Terminal], None]) -> None:
     queue_server = {process for process in terminal.living() if is_of_queue_server(process)}
     end(terminal)
