@@ -13,6 +13,10 @@ from matplotlib import pyplot as plt
 ROW_HEIGHT = 0.32  # inches
 COLOURS = {True: "#2a7f3e", False: "#b3261e", None: "#4a5a6a"}  # by whether the goal is reached
 NEUTRAL = "#c8ccd2"
+AXIS = (
+    "ratio of the medians, datarun to what it is compared to; 1 is equal\n"
+    "green: the goal is reached; red: it is missed; black mark: the goal, where it is a ratio"
+)
 
 
 def draw(groups: dict[str, list[Figure]], machine: dict[str, str], path: Path) -> None:
@@ -26,7 +30,7 @@ def draw(groups: dict[str, list[Figure]], machine: dict[str, str], path: Path) -
     )  # fmt: skip
     for ax, (name, figures) in zip(axes.flat, shown.items(), strict=True):
         draw_group(ax, name, figures)
-    axes.flat[-1].set_xlabel("ratio of the medians, datarun to what it is compared to; 1 is equal")
+    axes.flat[-1].set_xlabel(AXIS)
     fig.suptitle(f"datarun {machine['commit']}, {machine['cores']} cores, {machine['processor']}, {machine['date']}")
     fig.savefig(path, dpi=110)
     plt.close(fig)

@@ -25,6 +25,7 @@ def measure(quick: bool) -> Iterator[Figure]:
     sizes = {"multipart": 100 if quick else 500, "JSON": 10 if quick else 50}  # MB
     with scratch_folder() as folder, service(folder / "home", workers=0) as running:
         bare_chunk.create(engine(running.config.database_url))
+        running.get("rawdata/")  # pays scrypt
         yield from compare(running, folder, "multipart", sizes["multipart"], running.post_data, MULTIPART_MEMORY)
         yield from compare(running, folder, "JSON", sizes["JSON"], lambda *what: post_json(running, *what))
 
