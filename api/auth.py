@@ -12,7 +12,7 @@ from threading import Lock
 
 from flask import Flask, current_app, request
 from flask_httpauth import HTTPBasicAuth
-from sqlalchemy import insert, inspect, select, update
+from sqlalchemy import bindparam, insert, inspect, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from werkzeug.exceptions import TooManyRequests
 from werkzeug.security import check_password_hash, generate_password_hash
@@ -83,10 +83,13 @@ class PasswordCheck:
 password_matches = PasswordCheck()
 
 
+STORED_HASH = select(User.password_hash).where(User.username == bindparam("username"))
+
+
 def stored_hash(username: str) -> str | None:
     """Look the user's password hash up, outside of the request's own transaction."""
     with db.engine.connect() as connection:
-        return connection.scalar(select(User.password_hash).where(User.username == username))
+        return connection.scalar(STORED_HASH, {"username": username})
 
 
 def set_password(username: str, password: str) -> None:

@@ -31,10 +31,11 @@ class SubmissionChange:
         elif not forced:
             self._check_equal(raw_data)
         self.data = self._find_data(raw_data if raw_data is not None else self._old.raw_data)
-        self._check_workflow()
+        if self._uploads is not None or self._old.raw_data != self.data.id:  # else, it has been checked before
+            self._check_workflow()
 
-    def apply(self, databoard_sf_id: int) -> Sequence[str | None]:
-        """Make the submission what it shall be, and remove that fold of it; return the ids of removed folds' jobs.
+    def apply(self, replaced: int | None) -> Sequence[str | None]:
+        """Make the submission what it shall be, and remove a fold of it; return the ids of removed folds' jobs.
 
         Where its files or its data change, its other folds are removed too: they are results of what is gone.
         """
@@ -45,7 +46,9 @@ class SubmissionChange:
         if self._differs() or self._old.raw_data != self.data.id:
             self._replace()
             return remove_folds(of_submission)
-        return remove_folds(of_submission, SubmissionFold.databoard_sf_id == databoard_sf_id)
+        if replaced is None:
+            return []
+        return remove_folds(of_submission, SubmissionFold.databoard_sf_id == replaced)
 
     def _new(self) -> Submission:
         return Submission(

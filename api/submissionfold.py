@@ -1,13 +1,14 @@
 """Submissions on cross-validation folds: /runapp/submissionfold/."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NoReturn
 
 import numpy as np
 from flask import Blueprint, abort, g
 from flask.typing import ResponseReturnValue
-from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, tuple_, update
 from sqlalchemy.orm import aliased
 
 import jobs
@@ -39,12 +40,13 @@ LARGE = {
 }
 ELSEWHERE = LARGE | {"predictions_shape": FoldPredictions.predictions_shape, "classes": RawData.classes}
 
+FOLD = schemas.SubmissionFold()
 ONE = "/submissionfold/<int:databoard_sf_id>/"
 
 blueprint = Blueprint("submissionfold", __name__)
 
 
-def select_folds(names: list[str]) -> Select:
+def select_folds(names: Iterable[str]) -> Select:
     """Select the attributes of folds; those in ELSEWHERE stand in other tables."""
     columns = [ELSEWHERE[name] if name in ELSEWHERE else getattr(SubmissionFold, name) for name in names]
     folds = select(*columns).select_from(SubmissionFold).join(FoldIndices).outerjoin(FoldPredictions)
@@ -55,17 +57,16 @@ def select_folds(names: list[str]) -> Select:
 @answers(schemas.SubmissionFold, many=True)
 def list_submission_folds() -> ResponseReturnValue:
     """List all submission folds, with all attributes."""
-    schema = schemas.SubmissionFold()
-    statement = select_folds(list(schema.fields))
-    return stream(schema.dump, [statement], SubmissionFold.databoard_sf_id, list(LARGE.values()))
+    return stream(FOLD.dump, [select_folds(FOLD.fields)], SubmissionFold.databoard_sf_id, list(LARGE.values()))
 
 
 @blueprint.get("/submissionfold-light/")
 @answers(schemas.SubmissionFoldLight, many=True)
 def list_submission_folds_light() -> ResponseReturnValue:
     """List the ids, submissions and states of all submission folds, and whether they are new."""
-    columns = [getattr(SubmissionFold, name) for name in schemas.SubmissionFoldLight().fields]
-    return stream(Row._asdict, [select(*columns)], SubmissionFold.databoard_sf_id)
+    names = list(schemas.SubmissionFoldLight().fields)
+    statement = select(*(getattr(SubmissionFold, name) for name in names))
+    return stream(lambda row: dict(zip(names, row, strict=True)), [statement], SubmissionFold.databoard_sf_id)
 
 
 @blueprint.get(ONE)
@@ -145,38 +146,42 @@ def create(
             other = f"Submission fold {databoard_sf_id} is one of submission {known}"
             refuse("databoard_s_id", f"{other}; expected that submission, or another databoard_sf_id.")
         check_split(change.data, train_is, test_is)
-        stopped = change.apply(databoard_sf_id)
+        stopped = change.apply(None if known is None else databoard_sf_id)
         fold = SubmissionFold(databoard_sf_id=databoard_sf_id, databoard_s=databoard_s_id, priority=priority)
         fold.begin_anew()
         fold.indices = FoldIndices(**packed)
         db.session.add(fold)
         db.session.flush()
         fold.submission.raw_data_row  # noqa: B018 loaded for the job's description
-        return Made(fold, dump(databoard_sf_id), change.data.split_state == State.DONE, stopped)
+        return Made(fold, FOLD.dump(find_row(databoard_sf_id)), change.data.split_state == State.DONE, stopped)
 
 
-def dump(databoard_sf_id: int) -> dict[str, Any] | None:
-    schema = schemas.SubmissionFold()
-    one = select_folds(list(schema.fields)).where(SubmissionFold.databoard_sf_id == databoard_sf_id)
-    row = db.session.execute(one).one_or_none()
-    return row and schema.dump(row)
+def find_row(databoard_sf_id: int) -> Row | None:
+    return db.session.execute(one_fold(), {"fold_id": databoard_sf_id}).one_or_none()
 
 
 def dump_one(databoard_sf_id: int) -> dict[str, Any]:
-    answer = dump(databoard_sf_id) or not_found(databoard_sf_id)
-    return answer | {"queue_position": queue_position(databoard_sf_id)}
+    row = find_row(databoard_sf_id) or not_found(databoard_sf_id)
+    position = db.session.scalar(position_of_one(), {"fold_id": databoard_sf_id}) if row.state == State.TODO else None
+    return FOLD.dump(row) | {"queue_position": position}
 
 
 def not_found(databoard_sf_id: int) -> NoReturn:
     abort(404, f"There is no submission fold {databoard_sf_id}.")
 
 
-def queue_position(databoard_sf_id: int) -> int | None:
-    """Return how many waiting folds come before this one; None where it does not wait for a worker."""
+@cache  # clients poll single folds: to build these statements again would take longer than to run them
+def one_fold() -> Select:
+    return select_folds(FOLD.fields).where(SubmissionFold.databoard_sf_id == bindparam("fold_id"))
+
+
+@cache
+def position_of_one() -> Select:
+    """Select how many waiting folds come before the one of `fold_id`; nothing where it does not wait for a worker."""
     fold, other = SubmissionFold, aliased(SubmissionFold)
     before = tuple_(*queue_order(other)) < tuple_(*queue_order(fold))
     count = select(func.count()).select_from(other).where(*waits(other), before).scalar_subquery()
-    return db.session.scalar(select(count).where(fold.databoard_sf_id == databoard_sf_id, *waits(fold)))
+    return select(count).where(fold.databoard_sf_id == bindparam("fold_id"), *waits(fold))
 
 
 def queue_order(fold: type[SubmissionFold]) -> tuple[ColumnElement, ...]:
