@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from flask import Response
-from sqlalchemy import ColumnElement, Engine, Row, Select, func
+from sqlalchemy import ColumnElement, Engine, Row, Select, bindparam, func
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models import db
@@ -111,7 +111,7 @@ def _texts(
     for rows in pages:
         for row in rows:
             delivery.note(row)
-        yield before + ",\n".join(json.dumps(dump(row)) for row in rows)
+        yield before + json.dumps([dump(row) for row in rows])[1:-1]
         before = ",\n"
     yield "]\n" if before != "[" else "[]\n"
     delivery.complete(engine)
@@ -121,15 +121,16 @@ def _pages(
     engine: Engine, statement: Select, key: InstrumentedAttribute[int], large: Sequence[ColumnElement]
 ) -> Iterator[Sequence[Row]]:
     sizes = statement.with_only_columns(key, sum((func.coalesce(func.length(column), 0) for column in large), start=0))
-    page = (sizes if large else statement).order_by(key).limit(PAGE)
+    page = (sizes if large else statement).where(key > bindparam("last")).order_by(key).limit(PAGE)
+    some = statement.where(key.in_(bindparam("ids", expanding=True))).order_by(key)
     last = -1
-    while rows := _read(engine, page.where(key > last)):
+    while rows := _read(engine, page, last=last):
         last = getattr(rows[-1], key.key)
         if not large:
             yield rows
             continue
         for ids in _batches(rows):
-            if batch := _read(engine, statement.where(key.in_(ids)).order_by(key)):
+            if batch := _read(engine, some, ids=ids):
                 yield batch
 
 
@@ -145,6 +146,6 @@ def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:
     yield ids
 
 
-def _read(engine: Engine, statement: Select) -> Sequence[Row]:
+def _read(engine: Engine, statement: Select, **parameters: Any) -> Sequence[Row]:
     with Session(engine) as session:
-        return session.execute(statement).all()
+        return session.execute(statement, parameters).all()
