@@ -60,6 +60,14 @@ SUMMARIES = {"median": median, "minimum": min, "maximum": max}
 HEADINGS = ("", "median (min to max)", "compared to", "median (min to max)", "ratio", "goal")
 
 
+def markdown(groups: dict[str, list[Figure]]) -> str:
+    """Return the table of all groups, for the README."""
+    rows = [HEADINGS, ("---",) * len(HEADINGS)]
+    for name, figures in groups.items():
+        rows += [(f"**{name}**", *[""] * (len(HEADINGS) - 1)), *map(_row, figures)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def table(groups: dict[str, list[Figure]]) -> str:
     """Return the table of all groups, as text."""
     rows = {name: [_row(figure) for figure in figures] for name, figures in groups.items()}
