@@ -10,6 +10,7 @@ from pathlib import Path
 import requests
 
 import servers
+from benchmarks import publish
 from config import Config
 from servers import Service
 
@@ -64,6 +65,11 @@ def test_the_session_gives_what_it_shows(service: Service, tmp_path: Path) -> No
             servers.wait_until(lambda: folds_are_tested(service), 60, "the fold is TESTED")
         done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=settings, capture_output=True, timeout=60)
         assert without_what_varies(done.stdout.decode().rstrip("\n")) == without_what_varies(shown.strip("\n")), command
+
+
+def test_the_figures_are_those_of_the_published_run() -> None:
+    [figures] = publish.BETWEEN.findall(section("Speed"))
+    assert figures == publish.shown(publish.PUBLISHED)
 
 
 def test_the_table_of_settings_has_every_setting() -> None:
