@@ -18,7 +18,7 @@ from models import db
 
 PAGE = 1000  # rows read at once
 NPZ = "application/x-npz"
-BATCH = 4 * 2**20  # bytes of large columns read at once
+BATCH = 2 * 2**20  # bytes of large columns read at once
 
 
 class Delivery:
