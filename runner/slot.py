@@ -50,6 +50,7 @@ PHASES = {  # of each kind of task, without and with a Python file of the data s
     ("split", False): ("load", "split"),
     ("split", True): ("load", "specific", *DATA_FUNCTIONS, "split", "trial"),
 }
+LAST_OF_OURS = {"fold": "import", "split": "load"}  # phases before long ones, in which another core may be free
 STATES = {"train": "TRAINED", "validation": "VALIDATED"}
 
 
@@ -94,7 +95,7 @@ class Turn:
 
     before : reading end of a pipe that nobody else writes to than the supervisor before, which closes it when done.
     done : the writing end of the same kind of pipe for the supervisor after.
-    taken : writing end of a pipe; told when the task has come, with the task's MEMORY limit.
+    taken : writing end of a pipe; told when the task is well under way, with the task's MEMORY limit.
     home, uid : the task's folder and user: not those of the task before, which may still run.
     memory : the memory limit that the task is expected to have, in bytes; 0 where nothing is known.
     """
@@ -219,6 +220,7 @@ class Starter:
         self._prepared = prepared
         self._settings = settings
         self._ready: WaitingChild | None = None
+        self._told = False
 
     def get_ready(self, memory: int) -> WaitingChild:
         """Fork a child for a task of this memory limit, in bytes."""
@@ -235,14 +237,18 @@ class Starter:
 
     def take(self, memory: int) -> WaitingChild:
         """Return the child that is ready, or another where it has ended or was expected to have another limit."""
-        os.write(self.turn.taken, MEMORY.pack(memory))
-        os.close(self.turn.taken)
         ready = self._ready
         if ready and ready.policy.shared_memory == memory // 4 and ready.lives():
             return ready
         tree.end_all(os.getpid())
         wipe(self.turn.home)
         return self.get_ready(memory)
+
+    def have_next_get_ready(self, memory: int) -> None:
+        """Tell the slot, once, that its next supervisor may use the time."""
+        if not self._told:
+            os.write(self.turn.taken, MEMORY.pack(memory))
+        self._told = True
 
 
 class Task:
@@ -300,6 +306,7 @@ class Task:
         self._child = self._starter.take(self._limits.memory)
         make_folders(self._home, self._packages, self._starter.turn.uid)
         end = self._supervise()
+        self._starter.have_next_get_ready(self._limits.memory)
         if stopped := end.kind == "done" and self._stopped == [self._pid]:
             self._finish(end)  # nobody waits for the end of a process that runs no more
         tree.end_all(os.getpid())
@@ -482,13 +489,15 @@ class Task:
             self._take_claim(failed, self._log.shortened(one_line(str(mark["detail"]))))
         elif mark["mark"] == "started" and math.isinf(self._allowance):
             self._layers = [str(layer) for layer in mark["layers"]]
-            self._close_phase()
             self._allowance = self._sample_memory() + self._mapped + self._limits.memory
         elif mark["mark"] == "done" and len(self._done) == len(self._phases):
             self._claim = self._end("done")
         elif mark["mark"] == self._phase and len(self._done) < len(self._phases):
             self._facts[self._phase] = {key: value for key, value in mark.items() if is_fact(value)}
-            phase, self._done[phase] = self._phase, self._close_phase()
+            phase = self._phase
+            self._done[phase] = Usage() if phase == "load" else self._close_phase()
+            if phase == LAST_OF_OURS[self._kind]:
+                self._starter.have_next_get_ready(self._limits.memory)
             if phase in STATES:
                 self._tell({"progress": {"state": STATES[phase], "usages": _plain(self._done)}})
 
