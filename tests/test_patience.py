@@ -21,6 +21,7 @@ from servers import wait_until
 
 PATIENCE = 1  # seconds, of impatient.conf.py
 THREADS = 4
+PROMPT = 20  # seconds; gunicorn alone would take 24 for clients that never hang up
 SMALL = 4096  # bytes of a buffer
 
 
@@ -76,7 +77,7 @@ def test_slow_clients_do_not_keep_others_waiting(
             time.sleep(0.05)
         began = time.monotonic()
         assert web.answers()
-        assert time.monotonic() - began < SOON / 3
+        assert time.monotonic() - began < PROMPT
         wait_until(lambda: web.log.read_text().count("too slow") == THREADS, SOON, "each is given up")
     assert still_new(client) == [11, 12]
 
@@ -98,7 +99,7 @@ def test_clients_that_never_hang_up_do_not_keep_others_waiting(web: Web) -> None
             stack.enter_context(web.connect("GET /healthz HTTP/1.0\r\n\r\n"))
         began = time.monotonic()
         assert web.answers()
-        assert time.monotonic() - began < SOON / 3
+        assert time.monotonic() - began < PROMPT
 
 
 def test_a_slow_line_gets_all_it_asks_for(web: Web, predictions: int, client: FlaskClient) -> None:
