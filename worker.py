@@ -19,9 +19,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.ma  # np.load imports it: before the workers are forked
 import redis
 from flask import Flask
 from sqlalchemy import Row, inspect
+from sqlalchemy.orm import configure_mappers
 
 import disk
 import files
@@ -378,6 +380,7 @@ def main(queues: list[str]) -> int:
     except RuntimeError as error:
         log.error("not started: %s", error)
         return 1
+    configure_mappers()  # before the workers are forked
     try:
         while not processes.stopping:
             if zygote.poll() is not None:

@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,19 +13,21 @@ LONGEST_PATH = 2000  # characters; to look far below takes long, and where a pat
 BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
-def make_folders(home: Path, packages: Mapping[str, Mapping[str, int]], uid: int | None) -> None:
-    """Fill a task's own folder, with copies of each package's files (open, by name), and give all to its user."""
-    made = [home / "tmp", *(home / package for package in packages)]
-    for path in made:
+def make_folders(paths: Iterable[Path], uid: int | None) -> None:
+    """Make folders that are closed to others, a task's own or in it, and give them to its user."""
+    for path in paths:
         path.mkdir(mode=0o700)
-    for package, files in packages.items():
-        for name, fd in files.items():
-            made.append(home / package / name)
-            with open(fd, "rb", closefd=False) as source, made[-1].open("xb") as copy:
-                shutil.copyfileobj(source, copy)
-    if uid is not None:
-        for path in made:
+        if uid is not None:
             os.chown(path, uid, uid)
+
+
+def copy_files(folder: Path, files: Mapping[str, int], uid: int | None) -> None:
+    """Copy files (open, by name) into a folder, and give the copies to the task's user."""
+    for name, fd in files.items():
+        with open(fd, "rb", closefd=False) as source, (folder / name).open("xb") as copy:
+            shutil.copyfileobj(source, copy)
+            if uid is not None:
+                os.fchown(copy.fileno(), uid, uid)
 
 
 def folder_size(folder: Path, enough: int) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from . import child, sandbox, tree, wire
-from .folders import MOST_FILES, folder_size, make_folders, wipe
+from .folders import MOST_FILES, copy_files, folder_size, make_folders, wipe
 from .log import Log
 from .posted import DATA_FUNCTIONS, ORGANISER, is_code
 from .scratch import MOST_SLOTS
@@ -180,8 +180,6 @@ def supervise(
     status = 1
     try:
         sandbox.die_with(ours[0])
-        with suppress(PermissionError):  # as root; else the task alone steps back
-            os.nice(-NICENESS)
         tree.become_subreaper()
         with suppress(AttributeError):  # where the system has no such thing
             settings.starts.obj.madvise(mmap.MADV_DONTFORK)  # no fold may write to it: madvise(2)
@@ -190,6 +188,8 @@ def supervise(
             with suppress(OSError):  # told when the task comes
                 starter.get_ready(turn.memory)
         os.read(turn.before, 1)
+        with suppress(PermissionError):  # as root; else the task alone steps back
+            os.nice(-NICENESS)
         message, files = wire.receive(control)
         if "stop" not in message:  # else it crossed the end of its task
             try:
@@ -304,7 +304,7 @@ class Task:
         """Run the task to its end and tell the worker."""
         self._settings.starts[self._number] = time.time()
         self._child = self._starter.take(self._limits.memory)
-        make_folders(self._home, self._packages, self._starter.turn.uid)
+        self._fill_folders()
         end = self._supervise()
         self._starter.have_next_get_ready(self._limits.memory)
         if stopped := end.kind == "done" and self._stopped == [self._pid]:
@@ -314,6 +314,13 @@ class Task:
         self._clean()
         if not stopped:
             self._finish(end)
+
+    def _fill_folders(self) -> None:
+        uid = self._starter.turn.uid
+        for package, files in self._packages.items():
+            if package != child.PACKAGE:  # that is there
+                make_folders([self._home / package], uid)
+            copy_files(self._home / package, files, uid)
 
     def _finish(self, end: End) -> None:
         """Tell the worker how the task ended, and hand over what it has made."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import child, sandbox, tree, wire
+from .folders import make_folders
 
 NICENESS = 5  # by which a task comes after its supervisor, or many busy processes would keep it from the limits
 FAILED = 70  # exit status of a process that could not begin: EX_SOFTWARE of sysexits.h
@@ -43,9 +44,8 @@ class WaitingChild:
 
     def __init__(self, policy: sandbox.Policy, prepared: sandbox.Prepared, environ: dict[str, str]) -> None:
         self.policy = policy
-        policy.scratch.mkdir(mode=0o700)
-        if policy.uid is not None:
-            os.chown(policy.scratch, policy.uid, policy.uid)
+        home = policy.scratch
+        make_folders([home, home / "tmp", home / child.PACKAGE], policy.uid)
         self.log, log_end = os.pipe()
         self.marks, marks_end = socket.socketpair()
         self.pid = os.fork()
@@ -72,6 +72,8 @@ class WaitingChild:
         files : the inputs of the job, the file for its result, those for what it makes.
         """
         work = {"kind": kind, "job": job, "limits": asdict(limits), "mapped": mapped}
+        with suppress(OSError):  # it has ended; or it got ready at the priority that it is to have
+            os.setpriority(os.PRIO_PROCESS, self.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
         with suppress(ConnectionError):  # it has ended, as its exit status says
             wire.send(self.marks, work, files)
         self.marks.setblocking(False)

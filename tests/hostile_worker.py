@@ -158,7 +158,11 @@ class Worker:
 
     def _listing(self) -> set[str]:
         """Return what the folds' users own in the shared folders, all in scratch, and the keys of IPC objects."""
-        found = {str(path) for path in (*self._scratch.iterdir(), *self._scratch.glob("slot-0/*/*"))}
+        found = {str(path) for path in self._scratch.iterdir()}
+        for folder, folders, files in os.walk(self._scratch / "slot-0"):
+            found |= {os.path.join(folder, name) for name in (*folders, *files)}  # noqa: PTH118 any name
+        for home in (self._scratch / "slot-0" / number for number in "01"):  # one of them is the next task's
+            found -= {str(home), str(home / "tmp"), str(home / "submission")}
         for folder in SHARED:
             found |= (
                 {str(path) for path in folder.iterdir() if owner(path) in self._users} if folder.exists() else set()
