@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from . import child, sandbox, tree, wire
+from .first_writes import Span
 from .folders import MOST_FILES, copy_files, folder_size, make_folders, wipe
 from .log import Log
 from .posted import DATA_FUNCTIONS, ORGANISER, is_code
@@ -31,6 +32,7 @@ from .scratch import MOST_SLOTS
 from .task import End, Limits, Usage
 from .waiting import NICENESS, WaitingChild
 
+SHORT = 0.1  # seconds; a shorter task has the cores for itself, and the next child gets ready after it
 WATCH_INTERVAL = 0.05  # seconds between two looks at memory
 DISK_INTERVAL = 0.25  # seconds between two looks at the files
 LOG_INTERVAL = 1.0  # seconds between two copies of the growing log
@@ -50,7 +52,6 @@ PHASES = {  # of each kind of task, without and with a Python file of the data s
     ("split", False): ("load", "split"),
     ("split", True): ("load", "specific", *DATA_FUNCTIONS, "split", "trial"),
 }
-LAST_OF_OURS = {"fold": "import", "split": "load"}  # phases before long ones, in which another core may be free
 STATES = {"train": "TRAINED", "validation": "VALIDATED"}
 
 
@@ -64,6 +65,7 @@ class Settings:
     layers : the restrictions to apply; fewer emulate a platform that lacks some.
     began : when the zygote did, by time.time().
     starts : when each slot's present task began, by time.time(), infinity for none; shared by all slots.
+    first_writes : the memory that folds write to first.
     level : what the zygote's self-test found the restrictions to be worth; a fold is never said to have had more.
     """
 
@@ -73,6 +75,7 @@ class Settings:
     layers: Sequence[str] = tuple(sandbox.LAYERS)
     began: float = field(default_factory=time.time)
     starts: memoryview = field(default_factory=lambda: shared_floats(MOST_SLOTS, math.inf))
+    first_writes: list[Span] = field(default_factory=list)
     level: str = "strong"
 
     def users(self, number: int) -> tuple[int | None, int | None]:
@@ -232,7 +235,7 @@ class Starter:
             limits=None,
             layers=self._settings.layers,
         )
-        self._ready = WaitingChild(policy, self._prepared, self._settings.environ)
+        self._ready = WaitingChild(policy, self._prepared, self._settings.environ, self._settings.first_writes)
         return self._ready
 
     def take(self, memory: int) -> WaitingChild:
@@ -306,7 +309,6 @@ class Task:
         self._child = self._starter.take(self._limits.memory)
         self._fill_folders()
         end = self._supervise()
-        self._starter.have_next_get_ready(self._limits.memory)
         if stopped := end.kind == "done" and self._stopped == [self._pid]:
             self._finish(end)  # nobody waits for the end of a process that runs no more
         tree.end_all(os.getpid())
@@ -314,6 +316,7 @@ class Task:
         self._clean()
         if not stopped:
             self._finish(end)
+        self._starter.have_next_get_ready(self._limits.memory)
 
     def _fill_folders(self) -> None:
         uid = self._starter.turn.uid
@@ -347,7 +350,7 @@ class Task:
     def _supervise(self) -> End:
         self._start = self._since = time.monotonic()
         self._cpu_time = tree.CpuTime()
-        self._cpu_start = self._cpu_since = self._cpu_time.read()
+        self._cpu_start = self._cpu_since = self._cpu_time.begin
         self._slot = os.getpid()
         self._pid = self._child.pid
         self._memory = self._hwm = tree.peak_memory(self._pid)
@@ -398,11 +401,14 @@ class Task:
                 return self._end("timeout", self._limits.wall_time)
             if self._log.size > self._limits.log:
                 return self._end("log_limit", self._limits.log)
+            if now - self._start > SHORT:
+                self._starter.have_next_get_ready(self._limits.memory)
             if now >= next_look:
                 next_look = now + WATCH_INTERVAL
-                if self._too_much_memory():
+                pids = list(tree.descendants(self._slot))
+                if self._too_much_memory(pids):
                     return self._end("memory_limit", self._limits.memory)
-                if self._cpu_time.read() - self._cpu_start > self._limits.cpu_time:
+                if self._cpu_time.read(pids) - self._cpu_start > self._limits.cpu_time:
                     return self._end("cpu_limit", self._limits.cpu_time)
             if now >= next_disk:
                 size, files = folder_size(self._home, self._disk)
@@ -434,23 +440,23 @@ class Task:
 
     def _close_phase(self) -> Usage:
         """Return what the present phase has taken until now, and let the next one begin."""
-        now, cpu = time.monotonic(), self._cpu_time.read()
-        self._sample_memory()
+        pids = list(tree.descendants(self._slot))
+        now, cpu = time.monotonic(), self._cpu_time.read(pids)
+        sample = self._sample_memory(pids)
         hwm = tree.peak_memory(self._pid)
         if hwm > self._hwm:  # this process's peak, between two samples, lies in this phase
             self._memory = max(self._memory, hwm)
         usage = Usage(now - self._since, cpu - self._cpu_since, self._memory)
-        self._since, self._cpu_since, self._hwm, self._memory = now, cpu, hwm, 0
-        self._sample_memory()
+        self._since, self._cpu_since, self._hwm, self._memory = now, cpu, hwm, sample
         return usage
 
-    def _sample_memory(self) -> int:
-        sample, self._most = tree.memory(self._pid, os.getpid())
+    def _sample_memory(self, pids: Iterable[int]) -> int:
+        sample, self._most = tree.memory(self._pid, pids)
         self._memory = max(self._memory, sample)
         return sample
 
-    def _too_much_memory(self) -> bool:
-        sample = self._sample_memory()
+    def _too_much_memory(self, pids: Iterable[int]) -> bool:
+        sample = self._sample_memory(pids)
         if sample <= self._allowance and self._most > self._allowance:
             sample += tree.shared_memory(self._pid, os.getpid())
         if sample <= self._allowance:
@@ -496,15 +502,13 @@ class Task:
             self._take_claim(failed, self._log.shortened(one_line(str(mark["detail"]))))
         elif mark["mark"] == "started" and math.isinf(self._allowance):
             self._layers = [str(layer) for layer in mark["layers"]]
-            self._allowance = self._sample_memory() + self._mapped + self._limits.memory
+            self._allowance = self._sample_memory([self._pid]) + self._mapped + self._limits.memory
         elif mark["mark"] == "done" and len(self._done) == len(self._phases):
             self._claim = self._end("done")
         elif mark["mark"] == self._phase and len(self._done) < len(self._phases):
             self._facts[self._phase] = {key: value for key, value in mark.items() if is_fact(value)}
             phase = self._phase
             self._done[phase] = Usage() if phase == "load" else self._close_phase()
-            if phase == LAST_OF_OURS[self._kind]:
-                self._starter.have_next_get_ready(self._limits.memory)
             if phase in STATES:
                 self._tell({"progress": {"state": STATES[phase], "usages": _plain(self._done)}})
 

@@ -10,7 +10,7 @@ import resource
 import signal
 import stat
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 
@@ -104,14 +104,14 @@ class CpuTime:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[float, float]] = {}
         self._ended = self._missing = self._lost = 0.0
-        self.read()
+        self.begin = self.read(descendants(os.getpid()))
 
-    def read(self) -> float:
-        """Return the seconds until now."""
+    def read(self, pids: Iterable[int]) -> float:
+        """Return the seconds until now; `pids` are all processes below this one."""
         before, ended_before = self._seen, self._ended
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._ended = usage.ru_utime + usage.ru_stime
-        self._seen = {pid: times for pid in descendants(os.getpid()) if (times := _cpu_times(pid))}
+        self._seen = {pid: times for pid in pids if (times := _cpu_times(pid))}
         gone = sum(sum(times) for pid, times in before.items() if pid not in self._seen)
         added = self._ended - ended_before
         added += sum(children - before.get(pid, (0, 0))[1] for pid, (_own, children) in self._seen.items())
@@ -134,10 +134,10 @@ def _cpu_times(pid: int) -> tuple[float, float] | None:
         return None
 
 
-def memory(first: int, root: int) -> tuple[int, int]:
-    """Return the resident bytes of the task: all of its first process, what the others do not share; and all of all."""
+def memory(first: int, pids: Iterable[int]) -> tuple[int, int]:
+    """Return the resident bytes of processes: all of the first one's, what the others do not share; and all of all."""
     total = most = 0
-    for pid in descendants(root):
+    for pid in pids:
         with suppress(OSError, psutil.Error):
             if not LINUX:
                 resident, shared = psutil.Process(pid).memory_info().rss, 0

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import child, sandbox, tree, wire
+from .first_writes import Span, copy
 from .folders import make_folders
 
 NICENESS = 5  # by which a task comes after its supervisor, or many busy processes would keep it from the limits
@@ -33,6 +34,7 @@ class WaitingChild:
     policy : what it may do. Its limits are None: they come with the work.
     prepared : what the zygote found out for `sandbox.restrict`.
     environ : its environment, but for what names its folder.
+    first_writes : the memory that it copies while it waits.
 
     Attributes
     ----------
@@ -42,7 +44,13 @@ class WaitingChild:
     exited : descriptors of which the first becomes readable when the process ends; empty where there is no such thing.
     """
 
-    def __init__(self, policy: sandbox.Policy, prepared: sandbox.Prepared, environ: dict[str, str]) -> None:
+    def __init__(
+        self,
+        policy: sandbox.Policy,
+        prepared: sandbox.Prepared,
+        environ: dict[str, str],
+        first_writes: list[Span],
+    ) -> None:
         self.policy = policy
         home = policy.scratch
         make_folders([home, home / "tmp", home / child.PACKAGE], policy.uid)
@@ -50,7 +58,7 @@ class WaitingChild:
         self.marks, marks_end = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
-            _wait_and_work(log_end, marks_end, policy, prepared, environ)
+            _wait_and_work(log_end, marks_end, policy, prepared, environ, first_writes)
         os.close(log_end)
         marks_end.close()
         os.set_blocking(self.log, False)
@@ -88,13 +96,19 @@ def open_process(pid: int) -> list[int]:
 
 
 def _wait_and_work(
-    log: int, marks: socket.socket, policy: sandbox.Policy, prepared: sandbox.Prepared, environ: dict[str, str]
+    log: int,
+    marks: socket.socket,
+    policy: sandbox.Policy,
+    prepared: sandbox.Prepared,
+    environ: dict[str, str],
+    first_writes: list[Span],
 ) -> NoReturn:
     """In the forked child: leave all of ours behind, wait for the task's work, do it."""
     try:
         home = policy.scratch
         enter_child(log, {marks.fileno()}, home, environ)
         layers = sandbox.restrict(policy, prepared)
+        copy(first_writes, enough=lambda: bool(select.select([marks], [], [], 0)[0]))
         message, files = wire.receive(marks)
         limits = message["limits"]
         limits["memory"] += tree.data_size() + message["mapped"]

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from . import sandbox, selftest, slot, tree, wire
+from . import first_writes, sandbox, selftest, slot, tree, wire
 from .scratch import sweep, take_number
 
 # What submissions import most: a fold's first use would cost it tens of milliseconds.
@@ -83,6 +83,7 @@ def main(control: socket.socket) -> None:
         tree.end_all(os.getpid())  # what a self-test that failed has left
     shared = replace(shared, level=found.level)
     wire.send(control, {"ready": {"level": found.level, "missing": found.missing, "versions": versions()}})
+    shared = replace(shared, first_writes=first_writes.find(first_writes.small_fits) if tree.LINUX else [])
     slots: set[int] = set()  # the process ids of the living ones
     sweep(shared.scratch)
     while True:
