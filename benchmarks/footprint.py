@@ -25,6 +25,7 @@ from .service import PASSWORD, USERNAME, service
 
 WORKERS, MORE_WORKERS = 2, 4
 START_TIMEOUT = 60  # seconds
+IDLE = 2  # seconds
 
 
 def measure(quick: bool) -> Iterator[Figure]:
@@ -43,6 +44,7 @@ def memory() -> Iterator[Figure]:
                 client = Client(running_service, folder)
                 for _ in range(2 * workers):
                     client.time()
+                time.sleep(IDLE)  # the last fold's processes end, and those for the next get ready
                 parts = [running_service.web_processes(), running_service.worker_processes()]
                 parts.append(running_service.queue_processes())
                 whole[workers] = sum(map(pss, parts))
