@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from listening import Listener
-from recording import DATABASE_GONE, Claim, let_connections_go
+from recording import DATABASE_GONE, Claim
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ class Stopping(Exception):
 class Pulse:
     """The signs of life of an execution, written when they are due, with what is new.
 
-    Call it at least once a second. Raises NotOurs, Cancelled, Stopping; an outage of the database is waited for.
+    Call it at least once a second; it tells whether it has asked the database, an outage of which is waited for.
+    Raises NotOurs, Cancelled, Stopping.
     """
 
     def __init__(self, claim: Claim, listener: Listener, interval: float) -> None:
@@ -50,7 +51,7 @@ class Pulse:
         due = min(self._news_due, self._looked_at + LOOK_INTERVAL, self._listener.stop_at)
         return max(0.0, due - time.monotonic())
 
-    def __call__(self) -> None:
+    def __call__(self) -> bool:
         at = time.monotonic()
         if self._listener.stopping and at >= self._listener.stop_at:
             raise Stopping
@@ -63,17 +64,16 @@ class Pulse:
             elif stopped or at >= self._looked_at + LOOK_INTERVAL:
                 ours = self._claim.holds()
             else:
-                return
+                return False
         except DATABASE_GONE as error:
             log.warning("%s: no database: %s", self._claim.name, error.orig)
             ours = True
             self._news_due = at + LOOK_INTERVAL if self._news else math.inf
             self._beat_at = at - self._interval + LOOK_INTERVAL
             self._listener.job_heartbeat()
-        finally:
-            let_connections_go()
         self._looked_at = at
         if not ours:
             raise NotOurs
         if stopped:
             raise Cancelled
+        return True

@@ -205,7 +205,8 @@ class Worker:
                     pulse.add(log_messages=clean(text))
             if not stopped:
                 try:
-                    pulse()
+                    if pulse():
+                        recording.let_connections_go()
                 except (NotOurs, Cancelled, Stopping) as why:
                     stopped, deadline = why, min(deadline, time.monotonic() + self._config.DEAD_AFTER)
                     self._slot.stop(Cause.CANCELLED)

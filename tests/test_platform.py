@@ -16,7 +16,7 @@ from sqlalchemy import select, text
 from workers import Running, asleep, final, iris_fold, split
 
 import jobs
-from app import CONNECT_ARGS, create_app
+from app import CONNECT_ARGS, create_app, init_migrations
 from config import Config
 from models import State, SubmissionFold, db
 from servers import ROOT
@@ -134,6 +134,7 @@ def test_the_connections_of_a_web_process_are_limited(config: Config, postgres_u
 
 def test_a_new_app_holds_no_connection_that_a_fork_would_share(config: Config, database_url: str) -> None:
     app = create_app(config)
+    init_migrations(app)
     assert app.test_cli_runner().invoke(args=["first-run"]).exit_code == 0
     app = create_app(config)
     with app.app_context():

@@ -196,6 +196,8 @@ def test_job_of_a_final_fold_does_nothing(start: Callable[..., Running]) -> None
     running = start()
     fold = final(iris_fold("logistic_regression"))
     ended_at = fold.ended_at
+    forgotten = lambda: not jobs.app_connection().exists(f"rq:job:{fold.task_id}")  # noqa: E731
+    wait_until(forgotten, SOON, "RQ is done with the job: it would forget another one of the same id")
     jobs.enqueue(fold)
     running.logged("its row is final, gone, or has another job")
     assert fresh(fold).ended_at == ended_at
