@@ -16,7 +16,7 @@ help:
 	@echo 'make test    lint and every test; ARGS="-k word" goes to pytest'
 	@echo 'make chaos   one process after another dies under load, for MINUTES=10; ARGS="--database postgresql --seed 1"'
 	@echo 'make lint    lint alone'
-	@echo 'make bench   speed against what one would run instead, in ten minutes; make bench-quick in two'
+	@echo 'make bench   speed against what one would run instead; make bench-quick: less of it, sooner'
 	@echo 'make clean   remove the virtual environments'
 
 # What a laptop needs, and what tests need besides; a change of the requirements installs again
