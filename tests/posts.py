@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
-from models import Content, FoldPredictions, RawData, RawDataFile, State, Submission, SubmissionFold, db
+from models import Content, FoldPredictions, RawData, RawDataFile, State, Submission, SubmissionFold, db, writing
 from schemas import pack_predictions
 
 CSV = "width,species\n1,a\n2,b\n3,a\n4,b\n"
@@ -52,10 +52,9 @@ def counts(app: Flask, queue: redis.Redis) -> dict[str, int]:
 
 def set_split(app: Flask, raw_data_id: int = 1, **columns: Any) -> None:
     """Change a data set as its split's job would."""
-    with app.app_context():
+    with app.app_context(), writing():
         for name, value in columns.items():
             setattr(db.session.get_one(RawData, raw_data_id), name, value)
-        db.session.commit()
 
 
 def finish(app: Flask, *fold_ids: int, state: State = State.TESTED, predictions: np.ndarray | None = None) -> None:
@@ -63,13 +62,12 @@ def finish(app: Flask, *fold_ids: int, state: State = State.TESTED, predictions:
     predictions = np.array([0.25, 0.75]) if predictions is None else predictions
     columns = dict.fromkeys(("full_train_predictions", "test_predictions"), pack_predictions(predictions))
     columns["predictions_shape"] = dict.fromkeys(columns, predictions.shape)
-    with app.app_context():
+    with app.app_context(), writing():
         for fold_id in fold_ids:
             fold = db.session.get_one(SubmissionFold, fold_id)
             fold.state, fold.token, fold.attempts, fold.train_time = state, f"token of {fold_id}", 1, 1.5
             if state == State.TESTED:
                 fold.predictions = FoldPredictions(**columns)
-        db.session.commit()
 
 
 def at_once(app: Flask, client: FlaskClient, requests: Iterable[Callable[[FlaskClient], Any]]) -> list[TestResponse]:

@@ -23,7 +23,7 @@ import schemas
 import worker
 from app import create_app
 from config import Config
-from models import Cause, Content, State, db
+from models import Cause, Content, State, db, writing
 from runner import Zygote
 from runner.sandbox import LAYERS
 from servers import wait_until
@@ -171,8 +171,8 @@ def test_stop_command_reaches_a_deleted_fold_at_once(start: Callable[..., Runnin
     fold = asleep(iris_fold("sleeps"))
     task_id = fold.task_id
     fold_id = fold.databoard_sf_id
-    db.session.delete(fold)
-    db.session.commit()
+    with writing():
+        db.session.delete(fold)
     jobs.stop_tasks([task_id])
     running.logged(f"fold {fold_id}: replaced or gone, dropped")
 
