@@ -2,6 +2,7 @@
 
 import io
 import re
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -101,7 +102,8 @@ def postgres_on(host: Host, client: Visitor) -> Iterator[str]:
         user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--pdeathsig=keep", "--"]
         command = ["nsenter", f"--target={host.holder}", "--net", *user, *server.command]
         url = server.url.replace("127.0.0.1", host.address)
-        with running([*command, "-c", f"listen_addresses={host.address}"], server.folder / "log", cwd=server.folder):
+        command += ["-c", f"listen_addresses={host.address}"]
+        with running(command, server.folder / "log", signal.SIGINT, cwd=server.folder):  # waits for no client
             wait_until(lambda: client.call(answers, psycopg.connect, url), WAIT, "PostgreSQL answers")
             yield url
 

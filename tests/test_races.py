@@ -146,6 +146,7 @@ def test_worker_killed_between_result_and_commit(start: Callable[..., Running]) 
         kill_workers(running)
     assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
     assert ENDED in fold.log_messages
+    running.logged(f"fold {fold_id}: TESTED")
     assert running.log().count(f"fold {fold_id}: TESTED") == 1
 
 
