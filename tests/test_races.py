@@ -251,6 +251,7 @@ def test_fold_replaced_by_force_while_training(start: Callable[..., Running], cl
     fold = db.session.get(SubmissionFold, fold.databoard_sf_id)
     assert (final(fold).state, fold.attempts, fold.task_id) == (State.TESTED, 1, answer.json["task_id"])
     assert len(schemas.unpack_indices(fold.indices.train_is)) == 60
+    running.logged(f"fold {fold.databoard_sf_id}: TESTED")
     assert running.log().count(f"fold {fold.databoard_sf_id}: TESTED") == 1
 
 
