@@ -45,10 +45,12 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 def wait_until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
     """Return the first true value of `condition`; raise TimeoutError, naming `what`, after `timeout` seconds."""
     deadline = time.monotonic() + timeout
+    pause = 0.01
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not so after {timeout} s")
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.1)  # what is waited for needs the processor, too
     return value
 
 
