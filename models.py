@@ -232,7 +232,8 @@ class RawData(Execution, db.Model):
     # Of the training part, sorted, a list for each of several targets; null where values are predicted.
     classes: Mapped[list | None] = mapped_column(JSON)
     specific_needed: Mapped[bool] = mapped_column(default=False)  # by folds: the data set's own Python files
-    specific_failed: Mapped[bool] = mapped_column(default=False)  # in the split's trial of train_submission
+    # Of train_submission or test_submission, as the split's trial met it; "": one that is not known.
+    specific_fault: Mapped[str | None] = mapped_column(Text)
     log_messages: Mapped[str | None] = mapped_column(Text)
 
     # What the split made. Row indices (int64, n_train of them, then n_test; null for custom data), labels of the

@@ -214,7 +214,7 @@ OF_A_FOLD = (
         FoldIndices.test_is,
         *(getattr(RawData, name) for name in ("files_path", "workflow_elements", "time_limit", "memory_limit")),
         *(getattr(RawData, name) for name in ("split_state", "n_train", "n_test", "classes")),
-        *(getattr(RawData, name) for name in ("X_train", "X_test", "y_train", "specific_needed", "specific_failed")),
+        *(getattr(RawData, name) for name in ("X_train", "X_test", "y_train", "specific_needed", "specific_fault")),
     )
     .select_from(SubmissionFold)
     .join(FoldIndices)

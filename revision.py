@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, inspect, text
 
-NEEDED = "0001"  # the last of migrations/versions
+NEEDED = "0002"  # the last of migrations/versions
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 OURS = "submission_fold"  # a table that each revision has
 FOUND = text("SELECT version_num FROM alembic_version")

@@ -254,7 +254,7 @@ class Worker:
             classes=data.classes,
             limits=limits_of(self._config, data),
             specific=self._cache.folder(data.files_path, codes, pulse) if data.specific_needed else None,
-            specific_failed=data.specific_failed,
+            specific_fault=data.specific_fault,
         )
 
     def _labels(self, sha256: str) -> np.ndarray:
@@ -317,7 +317,7 @@ class Worker:
         for file in made.values():
             if not claim.store(file, pulse):
                 raise NotOurs
-        names = ("n_train", "n_test", "classes", "specific_needed", "specific_failed")
+        names = ("n_train", "n_test", "classes", "specific_needed", "specific_fault")
         columns = {name: getattr(outcome, name) for name in names}
         if claim.finish_split(made, clean(outcome.log_messages), **columns):
             n_folds = recording.enqueue_waiting_folds(claim.id)

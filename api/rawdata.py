@@ -127,7 +127,7 @@ def reset_split(row: RawData, held_out_test: float | None, random_state: int | N
     contents = [getattr(row, name) for name in MADE_BY_SPLIT]
     for name in (*MADE_BY_SPLIT, "n_train", "n_test", "classes"):
         setattr(row, name, None)
-    row.specific_needed = row.specific_failed = False
+    row.specific_needed, row.specific_fault = False, None
     row.held_out_test, row.random_state, row.split_state = held_out_test, random_state, State.TODO
     row.begin_anew()
     files.remove_unowned(db.session(), contents)

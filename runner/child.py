@@ -22,11 +22,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import organiser
-from .elements import can_run
 from .features import map_features, write_features
 from .labels import DataError, labels_in_memory
 from .posted import ORGANISER, separator
 from .split import plain_labels, split_table
+from .trial import Trial, is_about_stand_in
 from .workflow import BadPredictions, Workflow, n_rows, take_rows
 
 PACKAGE = "submission"  # the modules of a submission are submission.classifier and so on
@@ -36,8 +36,9 @@ LINE_LENGTH = 10_000  # characters of a line of a traceback
 DETAIL_LENGTH = 500  # characters of a message that goes into the last sentence
 PIECE = 1_000_000  # bytes that are copied at once
 TRIAL_FAILED = (
-    "This was a trial of train_submission and test_submission with a submission that does nothing. If they fail with a "
-    "participant's submission too, and no line of its files takes part, it is counted as a fault of the data set.\n"
+    "This was a trial of train_submission and test_submission with a submission that does nothing. Where a fold fails "
+    "by the same error in the same line, and no line of its submission takes part, it is counted as a fault of the "
+    "data set.\n"
 )
 
 Mark = Callable[..., None]
@@ -68,10 +69,11 @@ def run(work: Callable[[Mark], None], mark: Mark, home: Path) -> None:
 def _report(error: BaseException, mark: Mark, home: Path) -> None:
     try:
         kind, detail = _describe(error)
+        fault = None
         if kind == "exception" and not isinstance(error, DataError) and print_traceback(error, home) == ORGANISER:
-            kind = "outside"
+            kind, fault = "outside", organiser.fault_of(error, home / ORGANISER)
         _flush()
-        mark(failed=kind, detail=detail[:DETAIL_LENGTH])
+        mark(failed=kind, detail=detail[:DETAIL_LENGTH], fault=fault)
     except BaseException:  # an exception that cannot even be printed
         _flush()
         mark(failed="exception", detail=type(error).__name__)
@@ -229,8 +231,8 @@ def split_raw_data(
 def split_by_specific(job: dict[str, Any], home: Path, inputs: list[int], outputs: list[BinaryIO], mark: Mark) -> None:
     """Have the data set's own file make both parts; files as for `split_raw_data`.
 
-    The mark "split" says whether folds need the data set's Python files, the mark "trial" whether its functions for
-    folds work with a submission that does nothing, and the shapes of its predictions.
+    The mark "split" says whether folds need the data set's Python files, the mark "trial" how its functions for folds
+    fail with a submission that does nothing, or the shapes of its predictions.
     """
     folder = home / ORGANISER
     for fd, name in zip(inputs, job["files"], strict=True):
@@ -261,23 +263,30 @@ def split_by_specific(job: dict[str, Any], home: Path, inputs: list[int], output
         specific = organiser.import_alone(folder)
         X_train, X_test = (map_features(file.fileno()) for file in outputs[1:])
     trial = {}
-    if trains and can_run(job["workflow_elements"]):  # else nobody knows what a submission is
-        trial = _trial(specific, job["workflow_elements"], X_train, labels_in_memory(y_train), X_test, home)
+    if trains:
+        tried = Trial(specific, folder, job["workflow_elements"])
+        trial = _tried(tried, X_train, labels_in_memory(y_train), X_test, home)
     mark(mark="trial", **trial)
 
 
-def _trial(
-    specific: ModuleType, names: list[str], X_train: Any, y: np.ndarray, X_test: Any, home: Path
-) -> dict[str, Any]:
-    try:
-        train, test = organiser.try_out(specific, names, X_train, y, X_test)
-    except BaseException as error:  # whatever the file raises, SystemExit included
-        if organiser.is_certain(error, home / ORGANISER):
-            raise
-        print_traceback(error, home)
-        sys.stderr.write(TRIAL_FAILED)
-        return {"works": False}
-    return {"train": train, "test": test}
+def _tried(trial: Trial, X_train: Any, y: np.ndarray, X_test: Any, home: Path) -> dict[str, Any]:
+    """Return the shapes of the trial's predictions, or the fault that each of its attempts meets."""
+    faults, last = set(), None
+    for _ in trial.attempts():
+        try:
+            shapes = trial.run(X_train, y, X_test)
+            return dict(zip(("train", "test"), shapes or (), strict=False))
+        except BaseException as error:  # whatever the file raises, SystemExit included
+            if trial.is_certain(error):
+                raise
+            last = error
+            faults.add(None if is_about_stand_in(error) else organiser.fault_of(error, home / ORGANISER))
+    [fault, *others] = faults
+    if others or fault is None:  # it depends on what a submission is and returns
+        return {}
+    print_traceback(last, home)
+    sys.stderr.write(TRIAL_FAILED)
+    return {"fault": fault}
 
 
 def _write_parts(X_train: Any, y_train: np.ndarray, X_test: Any, outputs: list[BinaryIO]) -> set[str]:

@@ -270,7 +270,7 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
     [result] = files
     end = End(**content["end"])
     cause, sentence = conclude(end)
-    if end.kind == "outside" and task.specific_failed:
+    if end.kind == "outside" and task.specific_fault is not None and task.specific_fault in ("", end.fault):
         cause = "data_error"
         sentence += ". This is a fault of the data set's own file: the submission need not change."
     elif end.kind == "outside":
@@ -392,7 +392,7 @@ def _checked_split(task: SplitTask, facts: dict[str, Any], log: str, files: Sequ
     return SplitOutcome(
         None, log, n_train, n_test, classes, split_is, y_train, X_train, X_test,
         specific_needed=facts["split"].get("needed") is True,
-        specific_failed=trial.get("works") is False,
+        specific_fault=fault if isinstance(fault := trial.get("fault"), str) else None,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A data set's own Python file: how it is imported, what its functions return, and how they are tried.
+"""A data set's own Python file: how it is imported, and what its functions return.
 
     prepare_data(raw_data_path)         once; the posted files lie in that folder, and it may write more
     get_train_data(raw_data_path)       the pair (X, y) of the training part
@@ -22,17 +22,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
 
 from .elements import can_run
 from .labels import DataError, classes_of
 from .posted import DATA_FUNCTIONS, FOLD_FUNCTIONS, ORGANISER, SPECIFIC, is_code
-from .workflow import BadPredictions, as_predictions, n_rows, take_rows
+from .workflow import as_predictions, n_rows, take_rows
 
-STAND_IN = "stand_in"  # the package of a submission that does nothing
 ARGUMENTS = dict(zip((*DATA_FUNCTIONS, *FOLD_FUNCTIONS), (1, 1, 1, 4, 3), strict=True))  # how many each function takes
-# Raised by a line of the file itself, these are its faults.
-CERTAIN = (NameError, ImportError, ZeroDivisionError, NotImplementedError)
+NAME_LENGTH = 200  # characters of the name of an error
 
 
 def import_specific(folder: Path) -> ModuleType:
@@ -151,54 +148,14 @@ class OwnWorkflow:
         return as_predictions(values, self._classes, classes)
 
 
-def try_out(module: ModuleType, names: Sequence[str], X_train: Any, y: np.ndarray, X_test: Any) -> list[list[int]]:
-    """Train and test a submission that does nothing, with files of these names; return the shapes of its predictions.
+def fault_of(error: BaseException, folder: Path) -> str | None:
+    """Return which error it is, and which line of the data set's own files it came from; None where no line takes part.
 
-    Raises what the functions raise, which fail without a line of a participant; DataError where no predictions come.
+    The same fault in the trial and in a fold is the file's.
     """
-    package = ModuleType(STAND_IN)
-    package.__path__ = []
-    sys.modules[STAND_IN] = package
-    for name in names:
-        sys.modules[f"{STAND_IN}.{name}"] = element = ModuleType(f"{STAND_IN}.{name}")
-        sys.modules.setdefault(name, element)  # as in a fold, where a submission's folder is in the search path
-        element.FeatureExtractor = element.Transformer = element.get_estimator = StandIn
-        element.Classifier = element.Regressor = element.Calibrator = StandIn
-    workflow = OwnWorkflow(module, STAND_IN)
-    workflow.fit(X_train, y)
-    try:
-        return [list(workflow.predict(X, None).shape) for X in (X_train, X_test)]
-    except BadPredictions as error:
-        raise DataError(f"test_submission does not pass on predictions. {error}") from None
-
-
-def is_certain(error: BaseException, folder: Path) -> bool:
-    """Whether this error of the trial is the file's fault, whatever a submission is and returns."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    raised_in = Path(frames[-1].filename)
-    about_us = isinstance(error, ImportError) and str(error.name).startswith(STAND_IN)
-    by_a_line = raised_in.is_relative_to(folder) and isinstance(error, CERTAIN) and not about_us
-    return by_a_line or raised_in == Path(__file__)  # the stand-in refused, or try_out
-
-
-class StandIn(ClassifierMixin, BaseEstimator):
-    """Any workflow element: features of zeros, the same probability for each class, the first label for each row."""
-
-    def fit(self, X: Any, y: Any = None, **_: Any) -> "StandIn":
-        self._y = np.asarray(y)
-        if y is not None and len(self._y) != n_rows(X):
-            raise ValueError(f"{n_rows(X)} rows came with {len(self._y)} labels")
-        self.classes_ = np.unique(self._y)
-        return self
-
-    def transform(self, X: Any) -> np.ndarray:
-        return np.zeros((n_rows(X), 1))
-
-    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        return self.fit(X, y).transform(X)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        return np.full((n_rows(X), len(self.classes_)), 1 / len(self.classes_))
-
-    def predict(self, X: Any) -> np.ndarray:
-        return self._y[np.zeros(n_rows(X), dtype=int)]
+    places = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    theirs = [(path, line) for path, line in places if path.is_relative_to(folder)]
+    if not theirs:
+        return None
+    path, line = theirs[-1]
+    return f"{type(error).__name__[:NAME_LENGTH]} in {path.relative_to(folder)}, line {line}"

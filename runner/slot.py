@@ -429,12 +429,12 @@ class Task:
         pid, status = os.waitpid(self._pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
 
-    def _end(self, kind: str, detail: Any = None) -> End:
+    def _end(self, kind: str, detail: Any = None, fault: str | None = None) -> End:
         self._stopped = tree.stop_all(os.getpid())  # first: measuring takes long where many processes are busy
         phase, usage = self._phase, self._close_phase()
         if len(self._done) < len(self._phases):
             self._done[phase] = usage
-        return End(kind, phase, detail)
+        return End(kind, phase, detail, fault)
 
     # Measuring
 
@@ -499,7 +499,7 @@ class Task:
         if self._claim:
             return
         if failed := mark.get("failed"):
-            self._take_claim(failed, self._log.shortened(one_line(str(mark["detail"]))))
+            self._take_claim(failed, self._log.shortened(one_line(str(mark["detail"]))), mark.get("fault"))
         elif mark["mark"] == "started" and math.isinf(self._allowance):
             self._layers = [str(layer) for layer in mark["layers"]]
             self._allowance = self._sample_memory([self._pid]) + self._mapped + self._limits.memory
@@ -512,7 +512,7 @@ class Task:
             if phase in STATES:
                 self._tell({"progress": {"state": STATES[phase], "usages": _plain(self._done)}})
 
-    def _take_claim(self, failed: str, detail: str) -> None:
+    def _take_claim(self, failed: str, detail: str, fault: Any) -> None:
         details = {
             "exception": detail,
             "outside": detail,
@@ -521,7 +521,7 @@ class Task:
             "output": self._limits.predictions,
         }
         if failed in details:
-            self._claim = self._end(failed, details[failed])
+            self._claim = self._end(failed, details[failed], one_line(fault) if isinstance(fault, str) else None)
 
     def _send_log(self, now: float) -> None:
         size, when = self._log_sent
@@ -540,7 +540,9 @@ class Task:
 
 
 def is_fact(value: Any) -> bool:
-    """Return whether a mark's value is a number or a few of them, as the result's shape is."""
+    """Return whether a mark's value is a line of text, a number or a few of them, as the result's shape is."""
+    if isinstance(value, str):
+        return value == one_line(value)
     if isinstance(value, list):
         return len(value) <= MOST_NUMBERS and all(type(n) is int and abs(n) < 2**63 for n in value)
     return isinstance(value, int) and abs(value) < 2**63

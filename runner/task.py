@@ -65,7 +65,7 @@ class FoldTask:
     classes: list | None  # of the whole training part, sorted, a list for each of several targets; None for regression
     limits: Limits
     specific: Path | None = None  # folder of the data set's own Python files, where the fold needs them
-    specific_failed: bool = False  # as the split found: a fault without a line of the submission is the data set's
+    specific_fault: str | None = None  # of the data set's own file, as the split found it; "": any of its faults
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,14 @@ class End:
     `kind` is one of: done, exception, outside (one in the data set's own file, without a line of the submission),
     memory, bad_predictions, output (the child said so), exit (no result; `detail` is the exit status, negative for a
     signal), timeout, memory_limit, cpu_limit, log_limit, disk_limit, file_limit (killed by the slot; `detail` is the
-    limit's value), stopped (the worker asked; `detail` is its reason).
+    limit's value), stopped (the worker asked; `detail` is its reason). Of `outside`, `fault` says which error it was
+    and in which line of the data set's own files.
     """
 
     kind: str
     phase: str
     detail: Any = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class SplitOutcome:
     X_train: BinaryIO | None = None  # features file
     X_test: BinaryIO | None = None  # features file
     specific_needed: bool = False  # folds need the data set's Python files: to train, or to read the features
-    specific_failed: bool = False  # train_submission or test_submission failed with a submission that does nothing
+    specific_fault: str | None = None  # of train_submission or test_submission, with a submission that does nothing
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class Data:
         task = FoldTask(
             "fold 1", self.elements, submission, self.X_train, self.X_test, self.split.n_train, self.split.n_test,
             train_is, self.split.y_train[train_is], self.split.classes, LIMITS, self.specific,
-            self.split.specific_failed,
+            self.split.specific_fault,
         )  # fmt: skip
         outcome, _events = run(self._slot, task)
         return outcome
@@ -111,7 +112,7 @@ def test_images_come_from_a_python_file_of_any_name(slot: Slot, tmp_path: Path, 
     data = Data(slot, tmp_path, custom_data.files_of("digits"), "classifier")
     assert (data.split.n_train, data.split.n_test, data.split.split_is) == (300, 100, None)
     assert data.split.classes == ["eight", "five", "four", "nine", "one", "seven", "six", "three", "two", "zero"]
-    assert (data.split.specific_needed, data.split.specific_failed) == (False, False)
+    assert (data.split.specific_needed, data.split.specific_fault) == (False, None)
     train_is = np.arange(200)
     expected = plain("digits")
     np.testing.assert_array_equal(data.split.y_train, expected.y_train)
@@ -130,7 +131,7 @@ def test_a_time_series_comes_as_objects_of_the_organisers_class(
 ) -> None:
     data = Data(slot, tmp_path, custom_data.files_of("air_passengers"), "feature_extractor regressor")
     assert (data.split.n_train, data.split.n_test, data.split.classes) == (108, 24, None)
-    assert (data.split.specific_needed, data.split.specific_failed) == (True, False)
+    assert (data.split.specific_needed, data.split.specific_fault) == (True, None)
     expected = plain("air_passengers")
     monkeypatch.chdir(SUBMISSIONS / "passengers_ridge")
     train_is = np.arange(80)
@@ -152,7 +153,7 @@ def test_the_variable_stars_of_2016_train_and_test_by_their_own_functions(
     data = Data(slot, tmp_path, custom_data.files_of("variable_stars"), "feature_extractor classifier calibrator")
     assert (data.split.n_train, data.split.n_test) == (63, 27)
     assert data.split.classes == ["cepheid", "eclipsing", "mira"]
-    assert (data.split.specific_needed, data.split.specific_failed, data.split.log_messages) == (True, False, "")
+    assert (data.split.specific_needed, data.split.specific_fault, data.split.log_messages) == (True, None, "")
     train_is = np.random.RandomState(3).permutation(63)[:50]
     expected = plain("variable_stars")
     with threadpool_limits(1):
@@ -345,7 +346,7 @@ def test_a_submission_s_fault_stays_its_own_under_the_organisers_functions(
     slot: Slot, tmp_path: Path, submission: str, end: str, sentence: str | None
 ) -> None:
     data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + TRAINS).encode()}, "classifier")
-    assert not data.split.specific_failed
+    assert data.split.specific_fault is None
     outcome = data.fold(SUBMISSIONS / submission, np.arange(12))
     assert (outcome.cause or outcome.state) == end
     assert (outcome.log_messages.splitlines() or [None])[-1] == sentence
@@ -390,7 +391,7 @@ def test_features_of_any_kind_reach_the_submission_as_they_are(
     source = SPECIFIC.replace("np.arange(40.0).reshape(20, 2)", made).replace("np.arange(10.0).reshape(5, 2)", made)
     files = {"specific.py": (OWN_CLASS + source + own_functions).encode()}
     data = Data(slot, tmp_path, files, "classifier")
-    assert not data.split.specific_failed
+    assert data.split.specific_fault is None
     outcome = data.fold(SUBMISSIONS / "tells_what_it_gets", [3, 5, 4, 4])
     assert (outcome.state, outcome.log_messages) == (
         "TESTED",
@@ -511,7 +512,7 @@ def test_a_fault_that_no_submission_can_cause_ends_the_split(slot: Slot, tmp_pat
 def test_a_submission_is_imported_without_its_package_too(slot: Slot, tmp_path: Path) -> None:
     files = {"specific.py": (SPECIFIC + TRAINS.replace("'.classifier'", "'classifier'")).encode()}
     data = Data(slot, tmp_path, files, "classifier")
-    assert (data.split.specific_failed, data.split.log_messages) == (False, "")
+    assert (data.split.specific_fault, data.split.log_messages) == (None, "")
     assert data.fold(SUBMISSIONS / "forest", np.arange(12)).state == "TESTED"
 
 
@@ -532,7 +533,7 @@ def test_files_of_a_submission_have_any_name_where_the_data_set_trains_it(
     slot: Slot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + CLUSTERS).encode()}, "clusterer")
-    assert (data.split.classes, data.split.specific_failed, data.split.log_messages) == (None, False, "")
+    assert (data.split.classes, data.split.specific_fault, data.split.log_messages) == (None, None, "")
     outcome = data.fold(SUBMISSIONS / "clusters_hits", np.arange(12))
     monkeypatch.syspath_prepend(str(SUBMISSIONS))
     X = np.arange(40.0).reshape(20, 2)
@@ -544,6 +545,94 @@ def test_files_of_a_submission_have_any_name_where_the_data_set_trains_it(
         "train_error",
         "Failed while training: AttributeError: 'Clusterer' object has no attribute 'fit'. No line of the submission "
         "takes part: it came up where the data set's own file used it.",
+    )
+
+
+CERTAIN_UNDER_ANY = {  # what is changed in train_submission and test_submission, and the end of the split's log
+    "name": (
+        ("trained_model.distances", "model.distances"),
+        f"Failed while {TRYING}: NameError: name 'model' is not defined",
+    ),
+    "package": (
+        ("    clusterer.fit", "    import nunpy\n    clusterer.fit"),
+        f"Failed while {TRYING}: ModuleNotFoundError: No module named 'nunpy'",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", CERTAIN_UNDER_ANY)
+def test_a_fault_that_no_submission_of_any_kind_can_cause_ends_the_split(
+    slot: Slot, tmp_path: Path, fault: str
+) -> None:
+    (old, new), log = CERTAIN_UNDER_ANY[fault]
+    files = {"specific.py": (SPECIFIC + CLUSTERS.replace(old, new)).encode()}
+    outcome = split(slot, tmp_path, files, ["clusterer"])
+    assert outcome.cause == "data_error"
+    assert outcome.log_messages.endswith(log)
+    assert "trial.py" not in outcome.log_messages
+
+
+def test_a_fault_under_elements_of_any_name_shows_at_the_split_and_is_never_the_submission_s(
+    slot: Slot, tmp_path: Path
+) -> None:
+    broken = CLUSTERS.replace("trained_model.distances(X[test_is])", "trained_model.distances(X.no_such_method())")
+    data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + broken).encode()}, "clusterer")
+    assert data.split.specific_fault == "AttributeError in specific.py, line 21"
+    assert data.split.log_messages.startswith('Traceback (most recent call last):\n  File "specific.py", line 21, in')
+    assert "has no attribute 'no_such_method'\nThis was a trial of train_submission" in data.split.log_messages
+    outcome = data.fold(SUBMISSIONS / "clusters_hits", np.arange(12))
+    assert outcome.cause == "data_error"
+    assert outcome.log_messages.splitlines()[-1] == (
+        "Failed while predicting the training rows: AttributeError: 'numpy.ndarray' object has no attribute "
+        "'no_such_method'. This is a fault of the data set's own file: the submission need not change."
+    )
+    outcome = data.fold(SUBMISSIONS / "clusters_hits_without_fit", np.arange(12))
+    assert outcome.cause == "train_error"
+    assert outcome.log_messages.endswith("it came up where the data set's own file used it.")
+
+
+EXPECTED = {  # what test_submission returns, and so expects of a submission
+    "rows": "np.stack([X[:, 0], trained_model.distances(X)], axis=1)",
+    "columns": "trained_model.distances(X)[:, 1]",
+    "one column": "trained_model.distances(X) * np.ones((1, 1))",
+    "numbers of classes": "np.bincount(trained_model.distances(X), minlength=len(X))",
+    "an attribute": "np.zeros((len(X), len(trained_model.middles)))",
+    "a further method": "np.full(len(X), float(trained_model.score(X).sum()))",
+    "predictions": "trained_model.distances(X)",
+    "a function": "import_module('clusterer').distances(X, 3)",
+    "a condition": "X if trained_model.middles.ndim == 2 else result",
+    "an object that is none": "[len(row) for row in trained_model.rows]",
+}
+
+
+@pytest.mark.parametrize("expected", EXPECTED)
+def test_what_a_data_set_expects_of_elements_of_any_name_is_no_fault_of_it(
+    slot: Slot, tmp_path: Path, expected: str
+) -> None:
+    source = CLUSTERS[: CLUSTERS.index("np.column_stack")] + EXPECTED[expected] + "\n    result = X\n"
+    data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + source).encode()}, "clusterer")
+    assert (data.split.specific_fault, data.split.log_messages) == (None, "")
+
+
+def test_predictions_that_a_data_set_cannot_use_are_the_submission_s(slot: Slot, tmp_path: Path) -> None:
+    data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + CLUSTERS).encode()}, "clusterer")
+    outcome = data.fold(SUBMISSIONS / "clusters_too_few_hits", np.arange(12))
+    assert outcome.cause == "validation_error"
+    assert "ValueError: all the input array dimensions except for the concatenation axis" in outcome.log_messages
+    assert outcome.log_messages.endswith("it came up where the data set's own file used it.")
+
+
+def test_what_a_submission_lacks_is_no_fault_of_the_data_set_that_wants_more_of_a_classifier(
+    slot: Slot, tmp_path: Path
+) -> None:
+    source = TRAINS.replace("predict_proba", "log_odds")
+    data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + source).encode()}, "classifier")
+    assert (data.split.specific_fault, data.split.log_messages) == (None, "")
+    outcome = data.fold(SUBMISSIONS / "forest", np.arange(12))
+    assert (outcome.cause, outcome.log_messages.splitlines()[-1]) == (
+        "validation_error",
+        "Failed while predicting the training rows: AttributeError: 'Classifier' object has no attribute 'log_odds'. "
+        "No line of the submission takes part: it came up where the data set's own file used it.",
     )
 
 
@@ -581,7 +670,7 @@ def test_a_fault_of_train_submission_shows_at_the_split_and_is_never_the_submiss
     slot: Slot, tmp_path: Path
 ) -> None:
     data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + BROKEN).encode()}, "classifier")
-    assert data.split.specific_failed
+    assert data.split.specific_fault == "AttributeError in specific.py, line 18"
     fault = "AttributeError: 'numpy.ndarray' object has no attribute 'no_such_method'\n"
     assert fault + "This was a trial of train_submission" in data.split.log_messages
     outcome = data.fold(SUBMISSIONS / "forest", np.arange(12))
@@ -593,6 +682,19 @@ def test_a_fault_of_train_submission_shows_at_the_split_and_is_never_the_submiss
     )
     outcome = data.fold(SUBMISSIONS / "missing_package", np.arange(12))
     assert outcome.cause == "import_error"
+
+
+def test_where_a_split_of_an_earlier_version_did_not_say_which_fault_it_is_any_of_the_file(
+    slot: Slot, tmp_path: Path
+) -> None:
+    data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + BROKEN).encode()}, "classifier")
+    for known, cause in (
+        ("", "data_error"),
+        ("KeyError in specific.py, line 18", "train_error"),
+        (None, "train_error"),
+    ):
+        data.split = replace(data.split, specific_fault=known)
+        assert data.fold(SUBMISSIONS / "forest", np.arange(12)).cause == cause
 
 
 def test_no_submission_can_blame_the_organisers_file_that_works(slot: Slot, tmp_path: Path) -> None:
@@ -633,7 +735,7 @@ def test_no_label_of_validation_or_test_rows_is_in_a_custom_fold(
     np.save(tmp_path / "labels.npy", labels)
     files = {"specific.py": (SECRET + own_functions).encode(), "labels.npy": (tmp_path / "labels.npy").read_bytes()}
     data = Data(slot, tmp_path, files, "regressor")
-    assert not data.split.specific_failed, data.split.log_messages
+    assert data.split.specific_fault is None, data.split.log_messages
     outcome = data.fold(SUBMISSIONS / "searches_its_memory_for_labels", np.arange(50))
     assert outcome.state == "TESTED", outcome.log_messages
     found = set(map(int, outcome.log_messages.removeprefix("labels of rows ").split()))

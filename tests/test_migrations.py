@@ -15,7 +15,7 @@ from flask import Flask
 import revision
 from app import create_app, init_migrations
 from config import Config
-from models import Chunk, Content, db
+from models import Chunk, Content, RawData, db
 from servers import ROOT, free_port
 
 REVISIONS = [script.revision for script in ScriptDirectory(revision.MIGRATIONS).walk_revisions()][::-1]
@@ -54,7 +54,9 @@ def described_schema() -> dict[str, Any]:
     inspector = sa.inspect(db.engine)
     return {
         table: {
-            "columns": [(c["name"], str(c["type"]), c["nullable"], c["default"]) for c in inspector.get_columns(table)],
+            "columns": sorted(
+                (c["name"], str(c["type"]), c["nullable"], c["default"]) for c in inspector.get_columns(table)
+            ),
             "primary key": inspector.get_pk_constraint(table),
             "foreign keys": sorted(inspector.get_foreign_keys(table), key=lambda key: key["name"]),
             "unique": sorted(inspector.get_unique_constraints(table), key=lambda unique: unique["name"]),
@@ -104,6 +106,31 @@ def test_downgrade_leaves_nothing(upgraded: Flask) -> None:
     flask_db(upgraded, "downgrade", "base")
     with upgraded.app_context():
         assert described_schema() == {}
+
+
+def test_a_data_set_whose_own_file_failed_at_an_earlier_split_keeps_a_fault_that_is_not_known(upgraded: Flask) -> None:
+    flask_db(upgraded, "downgrade", "0001")
+    with upgraded.app_context():
+        table = sa.Table("raw_data", sa.MetaData(), autoload_with=db.engine)
+        rows = [("works", False), ("fails", True)]
+        common = dict.fromkeys(("files_path", "target_column", "workflow_elements"), "")
+        with db.engine.begin() as connection:
+            connection.execute(
+                table.insert(),
+                [
+                    common | {"name": name, "specific_needed": True, "specific_failed": failed, "attempts": 1}
+                    for name, failed in rows
+                ],
+            )
+        flask_db(upgraded, "upgrade")
+        faults = db.session.execute(sa.select(RawData.name, RawData.specific_fault).order_by(RawData.id)).all()
+        assert faults == [("works", None), ("fails", "")]
+        db.session.remove()
+        flask_db(upgraded, "downgrade", "0001")
+        with db.engine.connect() as connection:
+            assert (
+                connection.execute(sa.select(table.c.name, table.c.specific_failed).order_by(table.c.id)).all() == rows
+            )
 
 
 def test_a_table_is_rebuilt_without_loss_of_the_rows_that_refer_to_it(upgraded: Flask, tmp_path: Path) -> None:
