@@ -29,6 +29,7 @@ from .posted import DATA_FUNCTIONS, FOLD_FUNCTIONS, ORGANISER, SPECIFIC, is_code
 from .workflow import as_predictions, n_rows, take_rows
 
 ARGUMENTS = dict(zip((*DATA_FUNCTIONS, *FOLD_FUNCTIONS), (1, 1, 1, 4, 3), strict=True))  # how many each function takes
+ROWS = "expected X.shape and X[array of rows], or len(X) and X[i]"
 NAME_LENGTH = 200  # characters of the name of an error
 
 
@@ -117,15 +118,18 @@ def check_rows(X: Any, n_labels: int | None = None) -> None:
     try:
         n = n_rows(X)
     except TypeError:
-        raise DataError(f"the rows of its X, {_kind(X)}, cannot be counted.") from None
+        raise DataError(f"the rows of its X, {_kind(X)}, cannot be counted; {ROWS}.") from None
     if n == 0:
         raise DataError("its X has no rows.")
     if n_labels not in (None, n):
         raise DataError(f"its X has {n} rows and its y has {n_labels}.")
     try:
-        take_rows(X, np.arange(n)[-1:])
+        taken = n_rows(take_rows(X, np.arange(n)[-1:]))
     except Exception as error:  # of whatever kind X is
-        raise DataError(f"rows cannot be selected from its X, {_kind(X)}: {type(error).__name__}: {error}") from None
+        why = f"{type(error).__name__}: {error}"
+        raise DataError(f"rows cannot be selected from its X, {_kind(X)}; {ROWS}. {why}") from None
+    if taken != 1:
+        raise DataError(f"its X, {_kind(X)}, gives {taken} rows for one; {ROWS}.")
 
 
 def _kind(value: Any) -> str:

@@ -242,11 +242,18 @@ FAULTS = {
     "no rows": (("np.arange(10.0).reshape(5, 2)", "[]"), "Failed while running get_test_data: its X has no rows."),
     "not countable": (
         ("np.arange(10.0).reshape(5, 2)", "3"),
-        "Failed while running get_test_data: the rows of its X, of type int, cannot be counted.",
+        "Failed while running get_test_data: the rows of its X, of type int, cannot be counted; expected X.shape and "
+        "X[array of rows], or len(X) and X[i].",
     ),
     "columns": (
         ("np.arange(10.0).reshape(5, 2)", "{'a': [1, 2]}"),
-        "Failed while running get_test_data: rows cannot be selected from its X, of type dict: KeyError: 0",
+        "Failed while running get_test_data: rows cannot be selected from its X, of type dict; expected X.shape and "
+        "X[array of rows], or len(X) and X[i]. KeyError: 0",
+    ),
+    "rows": (
+        ("np.arange(10.0).reshape(5, 2)", "type('Grid', (), {'shape': (5, 2), '__getitem__': lambda X, rows: X})()"),
+        "Failed while running get_test_data: its X, of type Grid, gives 5 rows for one; expected X.shape and X[array "
+        "of rows], or len(X) and X[i].",
     ),
     "missing labels": (
         ("np.arange(20) % 2", "['a', None] * 10"),
@@ -361,6 +368,7 @@ KINDS = {  # what the file returns; its type for `fit`, where rows were taken, a
     "list": ("[{'a': i} for i in range(20)]", "list", "list"),
     "tuple": ("tuple(str(i) for i in range(20))", "list", "tuple"),
     "own": ("Rows(range(20))", "list", "Rows"),
+    "own, of several arrays": ("Grids(temperature=np.ones((20, 3, 4)), month=np.arange(20))", "Grids", "Grids"),
 }
 OWN_CLASS = """
 import pandas as pd
@@ -375,6 +383,17 @@ class Rows:
 
     def __getitem__(self, i):
         return self.rows[i]
+
+class Grids:
+    def __init__(self, **fields):
+        self.fields = fields
+
+    @property
+    def shape(self):
+        return len(self.fields["month"]), len(self.fields)
+
+    def __getitem__(self, rows):
+        return Grids(**{name: field[rows] for name, field in self.fields.items()})
 """
 
 
