@@ -250,7 +250,7 @@ def split_by_specific(job: dict[str, Any], home: Path, inputs: list[int], output
     specific.prepare_data(str(folder))
     mark(mark="prepare_data")
     X_train, y_train = organiser.get_data(specific.get_train_data, folder)
-    y_train = plain_labels(y_train)
+    y_train = plain_labels(y_train, different_kinds=trains)
     organiser.check_rows(X_train, len(y_train))
     mark(mark="get_train_data")
     X_test, _y_test = organiser.get_data(specific.get_test_data, folder)

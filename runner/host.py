@@ -16,7 +16,7 @@ import numpy as np
 
 from . import wire
 from .elements import PROBABILITIES, VALUES, predicts
-from .labels import MOST_CLASSES, classes_of, may_be_classes, n_columns, read_labels
+from .labels import MOST_CLASSES, classes_of, may_be_classes, n_columns, of_different_kinds, read_labels
 from .posted import stored_names
 from .task import (
     End,
@@ -311,7 +311,7 @@ def expected_shapes(
     shapes = []
     n_targets = 1 if y.ndim == 1 else y.shape[1]
     kinds = predicts(workflow_elements)
-    if not kinds:
+    if not kinds or of_different_kinds(y):
         return [[rows], [rows, None]]
     if PROBABILITIES in kinds and classes:
         shapes.append([rows, n_columns(classes)])
@@ -410,7 +410,9 @@ def _check_trial(shape: list[int], allowed: list[list[int | None]], one_target: 
 def _classes(task: SplitTask, y_train: np.ndarray) -> list | None:
     """Return the classes of the labels, if the workflow may predict probabilities. Raises ValueError for too many."""
     kinds = predicts(task.workflow_elements)
-    if PROBABILITIES not in kinds or (VALUES in kinds and not may_be_classes(y_train)):
+    if PROBABILITIES not in kinds or of_different_kinds(y_train):
+        return None
+    if VALUES in kinds and not may_be_classes(y_train):
         return None
     classes = classes_of(y_train)
     if n_columns(classes) <= MOST_CLASSES:

@@ -1,4 +1,7 @@
-"""Labels as plain arrays: numbers, booleans or text, of one target (n,) or of t targets (n, t)."""
+"""Labels as plain arrays: numbers, booleans or text, of one target (n,) or of t targets (n, t).
+
+Targets of different kinds, such as text beside numbers, are a structured array (n,) with a field for each.
+"""
 
 import os
 from typing import BinaryIO
@@ -36,8 +39,15 @@ def may_be_classes(y: np.ndarray) -> bool:
 
 
 def labels_in_memory(y: np.ndarray) -> np.ndarray:
-    """Return labels as pandas would have given them: text as Python strings."""
+    """Return labels as pandas would have given them: text as Python strings, different kinds as an array of objects."""
+    if of_different_kinds(y):
+        return np.column_stack([y[name].astype(object) for name in y.dtype.names])
     return y.astype(object) if y.dtype.kind == "U" else y
+
+
+def of_different_kinds(y: np.ndarray) -> bool:
+    """Whether these are labels of several targets that are not all of one kind."""
+    return y.dtype.names is not None
 
 
 def read_labels(file: BinaryIO, n_rows: int) -> np.ndarray:
@@ -52,9 +62,10 @@ def read_labels(file: BinaryIO, n_rows: int) -> np.ndarray:
     except Exception:  # the header is parsed as Python: TokenError, MemoryError and others
         raise ValueError("labels with a header that cannot be read") from None
     size = os.fstat(file.fileno()).st_size - file.tell()
-    if dtype.kind not in PLAIN or dtype.names or dtype.subdtype:
+    fields = [dtype[name] for name in dtype.names or ()]
+    if any(field.kind not in PLAIN or field.subdtype for field in fields or [dtype]):
         raise ValueError(f"labels of type {dtype}")
-    if shape[:1] != (n_rows,) or len(shape) > 2 or n_rows < 1 or 0 in shape:
+    if shape[:1] != (n_rows,) or len(shape) > (1 if fields else 2) or n_rows < 1 or 0 in shape:
         raise ValueError(f"labels of shape {shape} for {n_rows} rows")
     if int(np.prod(shape, dtype=object)) * dtype.itemsize != size:
         raise ValueError(f"labels of shape {shape} in {size} bytes")

@@ -76,10 +76,11 @@ def target_columns(target_column: str, columns: Collection[str]) -> list[str]:
     return list(dict.fromkeys(targets))
 
 
-def plain_labels(labels: Any) -> np.ndarray:
+def plain_labels(labels: Any, different_kinds: bool = False) -> np.ndarray:
     """Return labels as an array of numbers, booleans or text: (n,), or (n, t) for several targets.
 
-    Raises DataError for missing, infinite, mixed or other ones.
+    These may be of different kinds where that is said: see labels.py. Raises DataError for missing, infinite, mixed or
+    other ones.
     """
     try:
         if isinstance(labels, list | tuple):
@@ -93,6 +94,12 @@ def plain_labels(labels: Any) -> np.ndarray:
     _refuse(pd.isna(y), "missing")
     if y.dtype.kind == "O":
         y = _without_objects(y)
+    if y.dtype.kind == "O" and y.ndim == 2 and different_kinds:
+        targets = [plain_labels(target) for target in y.T]
+        table = np.empty(len(y), [(f"target_{i}", target.dtype) for i, target in enumerate(targets)])
+        for name, target in zip(table.dtype.names, targets, strict=True):
+            table[name] = target
+        return table
     if y.dtype.kind == "f":
         _refuse(np.isinf(y), "infinite")
     if y.dtype.kind not in PLAIN:

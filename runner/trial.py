@@ -21,6 +21,7 @@ STAND_IN = "stand_in"  # the package of a submission that does nothing
 # Raised by a line of the file itself, these are its faults: under elements that we know, and under any.
 CERTAIN = (NameError, ImportError, ZeroDivisionError, NotImplementedError)
 CERTAIN_UNDER_ANY = (NameError, ImportError)
+MOST_COLUMNS = 100  # of what a stand-in returns
 NO_BRANCH = UnboundLocalError  # a NameError; it comes, too, where none of the file's branches fits a submission
 
 
@@ -28,7 +29,7 @@ class Trial:
     """Trains and tests a submission that does nothing, with files of these names, by the file's own functions.
 
     Elements that we know are tried once. What others bring and return, the file alone knows: their stand-ins have every
-    name and answer with arrays of one form and another, until one of them is what the file expects.
+    name and answer with arrays of one form and another, until one of these is what the file expects.
     """
 
     def __init__(self, module: ModuleType, folder: Path, names: Sequence[str]) -> None:
@@ -45,8 +46,8 @@ class Trial:
         if self._known:
             yield
             return
-        for answer in ANSWERS:
-            StandInOfAny.answer = answer
+        for form in FORMS:
+            StandInOfAny._form = form
             yield
 
     def run(self, X_train: Any, y: np.ndarray, X_test: Any) -> list[list[int]] | None:
@@ -55,6 +56,7 @@ class Trial:
         Raises what the functions raise, which fail without a line of a participant; DataError where no predictions
         come.
         """
+        StandInOfAny._n_classes = min(len(np.unique(y if y.ndim == 1 else y[:, 0])), MOST_COLUMNS)
         workflow = OwnWorkflow(self._module, STAND_IN)
         workflow.fit(X_train, y)
         try:
@@ -139,18 +141,28 @@ def known_element(name: str) -> type[StandIn]:
     return StandIn
 
 
-# What the methods of other elements return for so many rows
-ANSWERS: tuple[Callable[[int], np.ndarray], ...] = (
-    lambda n: np.zeros(n, dtype=int),
-    lambda n: np.full((n, 2), 0.5),
-    lambda n: np.arange(n).reshape(n, 1),
+Form = Callable[[str, int, int], np.ndarray]  # what the method of a name returns for n rows and k classes
+
+
+def as_scikit_learn(name: str, n: int, k: int) -> np.ndarray:
+    """The form that scikit-learn's methods of such names return; one value for each row from others."""
+    if name in ("predict_proba", "predict_log_proba", "decision_function"):
+        return np.full((n, k), 1 / k)
+    return np.zeros((n, 1)) if name.endswith("transform") else np.zeros(n, dtype=int)
+
+
+FORMS: tuple[Form, ...] = (
+    as_scikit_learn,
+    lambda name, n, k: np.full((n, max(k, 2)), 0.5),
+    lambda name, n, k: np.arange(n).reshape(n, 1),
 )
 
 
 class StandInOfAny(BaseEstimator):
     """An object of an element that we do not know: it has every method."""
 
-    answer: ClassVar[Callable[[int], np.ndarray]]
+    _form: ClassVar[Form]
+    _n_classes: ClassVar[int]
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -177,7 +189,7 @@ class StandInMethod:
         if self._name in ("fit", "partial_fit") or isinstance(X, str):
             return self._element
         try:
-            return type(self._element).answer(n_rows(X))
+            return StandInOfAny._form(self._name, n_rows(X), StandInOfAny._n_classes)
         except (TypeError, IndexError):  # not an X
             return self._element
 

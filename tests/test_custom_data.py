@@ -455,6 +455,16 @@ get_train_data = get_test_data = prepare_data
         (3, 9000 * "-" + "1", "labels with a header that cannot be read."),
         (3, "{'descr': '<f8', 'fortran_order': False, 'shape': (7,)}", "labels of shape (7,) in 0 bytes."),
         (3, "{'descr': '|O', 'fortran_order': False, 'shape': (7,)}", "labels of type object."),
+        (
+            3,
+            "{'descr': [('a', '<f8'), ('b', '|O')], 'fortran_order': False, 'shape': (7,)}",
+            "labels of type [('a', '<f8'), ('b', 'O')].",
+        ),
+        (
+            3,
+            "{'descr': [('a', [('b', '<f8')])], 'fortran_order': False, 'shape': (7,)}",
+            "labels of type [('a', [('b', '<f8')])].",
+        ),
     ],
 )
 def test_what_the_organisers_file_forges_is_a_data_error(
@@ -610,6 +620,56 @@ def test_a_fault_under_elements_of_any_name_shows_at_the_split_and_is_never_the_
     assert outcome.log_messages.endswith("it came up where the data set's own file used it.")
 
 
+MIXED = """
+from importlib import import_module
+
+def train_submission(module_path, X, y, train_is):
+    names, concentrations = y[train_is, 0], y[train_is, 1].astype(float)
+    assert set(map(type, names)) == {str}
+    clf = import_module('.classifier', module_path).Classifier()
+    clf.fit(X[train_is], names)
+    reg = import_module('.regressor', module_path).Regressor()
+    reg.fit(X[train_is], concentrations)
+    return clf, reg
+
+def test_submission(trained_model, X, test_is):
+    clf, reg = trained_model
+    probabilities = clf.predict_proba(X[test_is])
+    for i in range(4):
+        assert probabilities[:, i].shape == (len(test_is),)
+    return np.column_stack([probabilities, reg.predict(X[test_is])])
+"""
+TWO_KINDS = "np.column_stack([np.array(list('ABQR') * 5, dtype=object), np.linspace(0.1, 7, 20)])"
+
+
+@pytest.mark.parametrize("elements", ["classifier regressor", "classifier"])
+def test_targets_of_different_kinds_come_to_the_file_s_own_functions_as_it_returned_them(
+    slot: Slot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elements: str
+) -> None:
+    (tmp_path / "both").mkdir()
+    for path in (SUBMISSIONS / "forest/classifier.py", SUBMISSIONS / "ridge/regressor.py"):
+        (tmp_path / "both" / path.name).write_bytes(path.read_bytes())
+    source = SPECIFIC.replace("np.arange(20) % 2", TWO_KINDS) + MIXED
+    data = Data(slot, tmp_path, {"specific.py": source.encode()}, elements)
+    assert data.split.y_train.dtype.kind == "V" and not data.split.y_train.dtype.hasobject
+    assert (data.split.classes, data.split.specific_fault, data.split.log_messages) == (None, None, "")
+    monkeypatch.syspath_prepend(str(SUBMISSIONS))
+    X, rows = np.arange(40.0).reshape(20, 2), np.arange(16)
+    with threadpool_limits(1):
+        clf, reg = submitted("forest", "classifier").Classifier(), submitted("ridge", "regressor").Regressor()
+        clf.fit(X[rows], np.array(list("ABQR") * 4, dtype=object))
+        reg.fit(X[rows], np.linspace(0.1, 7, 20)[rows])
+        expected = [np.column_stack([clf.predict_proba(part), reg.predict(part)]) for part in (X, X[:5])]
+    assert_equal(data.fold(tmp_path / "both", rows), *expected)
+
+
+def test_targets_of_different_kinds_need_functions_that_train(slot: Slot, tmp_path: Path) -> None:
+    source = SPECIFIC.replace("np.arange(20) % 2", TWO_KINDS)
+    outcome = split(slot, tmp_path, {"specific.py": source.encode()}, ["classifier"])
+    assert outcome.cause == "data_error"
+    assert outcome.log_messages.endswith("expected numbers, booleans or text, not a mixture.")
+
+
 EXPECTED = {  # what test_submission returns, and so expects of a submission
     "rows": "np.stack([X[:, 0], trained_model.distances(X)], axis=1)",
     "columns": "trained_model.distances(X)[:, 1]",
@@ -744,9 +804,30 @@ def get_test_data(raw_data_path):
 """
 
 
-@pytest.mark.parametrize("own_functions", ["", TRAINS.replace("Classifier", "Regressor").replace(
-    "classifier", "regressor").replace("X[train_is]", "X").replace("predict_proba(X[test_is])", "predict(X)")],
-    ids=["elements", "own functions"])  # fmt: skip
+TRAINS_REGRESSOR = (
+    TRAINS.replace("Classifier", "Regressor")
+    .replace("classifier", "regressor")
+    .replace("X[train_is]", "X")
+    .replace("predict_proba(X[test_is])", "predict(X)")
+)
+LABELS_BESIDE_NAMES = """
+labels_alone = get_train_data
+
+def get_train_data(raw_data_path):
+    X, y = labels_alone(raw_data_path)
+    return X, [("a", label) for label in y]
+"""
+
+
+@pytest.mark.parametrize(
+    "own_functions",
+    [
+        "",
+        TRAINS_REGRESSOR,
+        LABELS_BESIDE_NAMES + TRAINS_REGRESSOR.replace("y[train_is]", "y[train_is, 1].astype(float)"),
+    ],
+    ids=["elements", "own functions", "targets of different kinds"],
+)
 def test_no_label_of_validation_or_test_rows_is_in_a_custom_fold(
     slot: Slot, tmp_path: Path, own_functions: str
 ) -> None:
