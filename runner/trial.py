@@ -18,11 +18,12 @@ from .organiser import OwnWorkflow
 from .workflow import BadPredictions, n_rows
 
 STAND_IN = "stand_in"  # the package of a submission that does nothing
+MOST_COLUMNS = 100  # of what a stand-in returns
 # Raised by a line of the file itself, these are its faults: under elements that we know, and under any.
 CERTAIN = (NameError, ImportError, ZeroDivisionError, NotImplementedError)
 CERTAIN_UNDER_ANY = (NameError, ImportError)
-MOST_COLUMNS = 100  # of what a stand-in returns
 NO_BRANCH = UnboundLocalError  # a NameError; it comes, too, where none of the file's branches fits a submission
+OF_THE_SYSTEM = (OSError, MemoryError)  # a file may look for a submission's folder
 
 
 class Trial:
@@ -36,10 +37,8 @@ class Trial:
         self._module = module
         self._folder = folder
         self._known = can_run(list(names))
-        package = ModuleType(STAND_IN)
-        package.__path__ = []
-        sys.modules[STAND_IN] = package
-        sys.meta_path.append(StandInModules(names, known_element if self._known else any_element))
+        self._stand_ins = StandInModules(names, known_element if self._known else any_element)
+        sys.meta_path.append(self._stand_ins)
 
     def attempts(self) -> Iterator[None]:
         """Begin one attempt after another."""
@@ -69,14 +68,20 @@ class Trial:
 
     def is_certain(self, error: BaseException) -> bool:
         """Whether this error is the file's fault, whatever a submission is and returns."""
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename[:7] != "<frozen"]
-        raised_in = Path(frames[-1].filename)
         if is_about_stand_in(error):
             return False
+        if not self._stand_ins.used and not isinstance(error, OF_THE_SYSTEM):
+            return True  # it came before anything of a submission took part
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename[:7] != "<frozen"]
+        while frames[-1].name == "__getattr__":  # of a module that says itself what it lacks: PEP 562
+            frames.pop()
+        raised_in = Path(frames[-1].filename)
         if raised_in == Path(__file__):  # the stand-in refused, or `run`
             return self._known
         if not raised_in.is_relative_to(self._folder):
             return False
+        if isinstance(error, AttributeError):
+            return isinstance(error.obj, ModuleType)
         if self._known:
             return isinstance(error, CERTAIN)
         return isinstance(error, CERTAIN_UNDER_ANY) and not isinstance(error, NO_BRANCH)
@@ -92,19 +97,26 @@ def is_about_stand_in(error: BaseException) -> bool:
 
 
 class StandInModules(MetaPathFinder, Loader):
-    """Finds, after all others, the files of a submission that does nothing, in its package and by their names alone."""
+    """Finds, after all others, the files of a submission that does nothing, in its package and by their names alone.
+
+    `used` says whether the data set's own file has come as far as to import one of them.
+    """
 
     def __init__(self, names: Sequence[str], element: Callable[[str], Any]) -> None:
         self._names = set(names)
         self._element = element
+        self.used = False
 
     def find_spec(self, fullname: str, *_: Any) -> ModuleSpec | None:
+        if fullname == STAND_IN:
+            return ModuleSpec(fullname, self, is_package=True)
         return ModuleSpec(fullname, self) if fullname.removeprefix(f"{STAND_IN}.") in self._names else None
 
     def create_module(self, _spec: ModuleSpec) -> None:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
+        self.used = True
         module.__getattr__ = self._element  # PEP 562
 
 
