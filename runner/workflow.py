@@ -1,5 +1,6 @@
 """Fit a submission's workflow elements one after another, and predict with them: see elements/."""
 
+import numbers
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -118,6 +119,8 @@ def as_floats(values: Any) -> np.ndarray:
         raise BadPredictions("The predictions are rows of different lengths, expected an array of numbers.") from None
     if np.ma.is_masked(values):
         raise BadPredictions("The predictions are masked in places, expected an array of numbers.")
+    if array.dtype.kind == "O" and all(isinstance(value, numbers.Real | np.bool) for value in array.flat):
+        array = array.astype(float)
     if array.dtype.kind not in "biuf":
         raise BadPredictions(f"The predictions are {_kind_name(values, array)}, expected an array of numbers.")
     return np.array(array, dtype="<f8", order="C", subok=False)

@@ -328,7 +328,10 @@ def test_forged_predictions_of_more_rows_than_memory_holds_are_incomplete(slot: 
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("submission", ["predicts_lists_of_ints", "predicts_big_endian", "never_ends_its_thread"])
+@pytest.mark.parametrize(
+    "submission",
+    ["predicts_lists_of_ints", "predicts_big_endian", "predicts_numbers_as_objects", "never_ends_its_thread"],
+)
 def test_an_odd_submission_is_tested(slot: Slot, iris: Data, submission: str) -> None:
     outcome, _events = run(slot, iris.task(submission, np.arange(90), SMALL))
     assert (outcome.state, outcome.log_messages) == ("TESTED", "")
