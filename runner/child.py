@@ -24,15 +24,13 @@ import numpy as np
 from . import organiser
 from .features import map_features, write_features
 from .labels import DataError, labels_in_memory
-from .posted import ORGANISER, separator
+from .posted import ORGANISER, PACKAGE, separator
 from .split import plain_labels, split_table
+from .tracebacks import print_traceback
 from .trial import Trial, is_about_stand_in
 from .workflow import BadPredictions, Workflow, n_rows, take_rows
 
-PACKAGE = "submission"  # the modules of a submission are submission.classifier and so on
-RUNNER = Path(__file__).parent
 SEED = 0  # of the random numbers of numpy and random, the same in each fold
-LINE_LENGTH = 10_000  # characters of a line of a traceback
 DETAIL_LENGTH = 500  # characters of a message that goes into the last sentence
 PIECE = 1_000_000  # bytes that are copied at once
 TRIAL_FAILED = (
@@ -90,45 +88,6 @@ def _describe(error: BaseException) -> tuple[str, str]:
         return "exception", str(error)
     [line, *_] = traceback.format_exception_only(error)[-1].splitlines() or [""]
     return "exception", line
-
-
-def print_traceback(error: BaseException, home: Path) -> str | None:
-    """Print the traceback from the first frame of the submission's files on, and return their package.
-
-    Without one it begins in the data set's own files, whose package is returned; without those in the library that we
-    called, and None is returned. Our own frames are left out.
-    """
-    shown = traceback.TracebackException.from_exception(error, lookup_lines=False)
-    parts = _chain(shown)
-    firsts = {package: [_first_frame(part.stack, home / package) for part in parts] for package in (PACKAGE, ORGANISER)}
-    found = next((package for package, first in firsts.items() if any(i is not None for i in first)), None)
-    for part, *first in zip(parts, *firsts.values(), strict=True):
-        begin = next((i for i in first if i is not None), len(part.stack) if found else 0)
-        part.stack = traceback.StackSummary.from_list(filter(_is_theirs, part.stack[begin:]))
-    for line in shown.format():
-        sys.stderr.write(line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]}...\n")
-    return found
-
-
-def _chain(shown: traceback.TracebackException) -> list[traceback.TracebackException]:
-    """Return an exception with all that it came from or is made of."""
-    chain: dict[int, traceback.TracebackException] = {}
-    todo = [shown]
-    while todo:
-        part = todo.pop()
-        if part is not None and id(part) not in chain:
-            chain[id(part)] = part
-            todo += [part.__cause__, part.__context__, *(part.exceptions or [])]
-    return list(chain.values())
-
-
-def _first_frame(stack: traceback.StackSummary, folder: Path) -> int | None:
-    return next((i for i, frame in enumerate(stack) if Path(frame.filename).is_relative_to(folder)), None)
-
-
-def _is_theirs(frame: traceback.FrameSummary) -> bool:
-    """Whether a frame is neither ours nor of the machinery that imports modules."""
-    return not Path(frame.filename).is_relative_to(RUNNER) and not frame.filename.startswith("<frozen importlib")
 
 
 def _flush() -> None:

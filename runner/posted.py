@@ -1,10 +1,11 @@
-"""What the posted files of a data set are, by their names and, for Python files, their text."""
+"""The packages of posted files, and what those of a data set are, by their names and, for Python files, their text."""
 
 import re
 from collections.abc import Mapping
 from typing import BinaryIO
 
 TABLES = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}  # endings, and what separates the columns
+PACKAGE = "submission"  # the package of a submission's files
 ORGANISER = "organiser"  # the package of a data set's Python files
 SPECIFIC = "specific"  # the one of them that defines the functions: see organiser.py
 DATA_FUNCTIONS = ("prepare_data", "get_train_data", "get_test_data")

@@ -23,11 +23,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from . import child, sandbox, tree, wire
+from . import sandbox, tree, wire
 from .first_writes import Span
 from .folders import MOST_FILES, copy_files, folder_size, make_folders, wipe
 from .log import Log
-from .posted import DATA_FUNCTIONS, ORGANISER, is_code
+from .posted import DATA_FUNCTIONS, ORGANISER, PACKAGE, is_code
 from .scratch import MOST_SLOTS
 from .task import End, Limits, Usage
 from .waiting import NICENESS, WaitingChild
@@ -269,7 +269,7 @@ class Task:
         [(self._kind, self._job)] = message.items()
         specific = bool(self._job["specific"])
         self._files = list(files)
-        self._packages = {child.PACKAGE: self._take_files(self._job.get("submission", []))}
+        self._packages = {PACKAGE: self._take_files(self._job.get("submission", []))}
         if specific:
             self._packages[ORGANISER] = self._take_files(self._job["specific"] if self._kind == "fold" else [])
         self._control = control
@@ -321,7 +321,7 @@ class Task:
     def _fill_folders(self) -> None:
         uid = self._starter.turn.uid
         for package, files in self._packages.items():
-            if package != child.PACKAGE:  # that is there
+            if package != PACKAGE:  # that is there
                 make_folders([self._home / package], uid)
             copy_files(self._home / package, files, uid)
 

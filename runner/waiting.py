@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from . import child, sandbox, tree, wire
 from .first_writes import Span, copy
 from .folders import make_folders
+from .posted import PACKAGE
 
 NICENESS = 5  # by which a task comes after its supervisor, or many busy processes would keep it from the limits
 FAILED = 70  # exit status of a process that could not begin: EX_SOFTWARE of sysexits.h
@@ -53,7 +54,7 @@ class WaitingChild:
     ) -> None:
         self.policy = policy
         home = policy.scratch
-        make_folders([home, home / "tmp", home / child.PACKAGE], policy.uid)
+        make_folders([home, home / "tmp", home / PACKAGE], policy.uid)
         self.log, log_end = os.pipe()
         self.marks, marks_end = socket.socketpair()
         self.pid = os.fork()
@@ -113,7 +114,7 @@ def _wait_and_work(
         limits = message["limits"]
         limits["memory"] += tree.data_size() + message["mapped"]
         layers |= sandbox.limit(sandbox.ProcessLimits(**limits), policy, layers)
-        os.chdir(home / child.PACKAGE)
+        os.chdir(home / PACKAGE)
         mark = child.mark_on(marks.fileno())
         mark(mark="started", layers=sorted(layers))
     except BaseException as error:  # said by the exit status: this process must not go on as a second supervisor

@@ -336,8 +336,7 @@ CUSTOM_FOLDS = [  # submission, state, last line of the log
     (
         "forgets_self",
         "train_error",
-        "Failed while training: TypeError: Classifier.fit() takes 2 positional arguments but 3 were given. No line of "
-        "the submission takes part: it came up where the data set's own file used it.",
+        "Failed while training: TypeError: Classifier.fit() takes 2 positional arguments but 3 were given",
     ),
     ("fails_when_fitting", "train_error", "Failed while training: ValueError: 12 rows are not enough"),
     (
@@ -357,6 +356,18 @@ def test_a_submission_s_fault_stays_its_own_under_the_organisers_functions(
     outcome = data.fold(SUBMISSIONS / submission, np.arange(12))
     assert (outcome.cause or outcome.state) == end
     assert (outcome.log_messages.splitlines() or [None])[-1] == sentence
+
+
+def test_a_call_that_a_submission_refuses_shows_who_called_and_what_was_called(slot: Slot, tmp_path: Path) -> None:
+    data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + TRAINS).encode()}, "classifier")
+    assert data.fold(SUBMISSIONS / "forgets_self", np.arange(12)).log_messages.startswith(
+        "Traceback (most recent call last):\n"
+        '  File "specific.py", line 18, in train_submission\n'
+        "    clf.fit(X[train_is], y[train_is])\n"
+        '  File "classifier.py", line 2, in fit\n'
+        "    def fit(X, y):\n"
+        "TypeError: Classifier.fit() takes 2 positional arguments but 3 were given\n"
+    )
 
 
 KINDS = {  # what the file returns; its type for `fit`, where rows were taken, and for `predict_proba`

@@ -338,6 +338,17 @@ def test_an_odd_submission_is_tested(slot: Slot, iris: Data, submission: str) ->
     assert outcome.test_predictions.dtype == np.dtype("<f8")
 
 
+def test_a_call_that_a_submission_refuses_shows_what_was_called(slot: Slot, iris: Data) -> None:
+    outcome, _events = run(slot, iris.task("forgets_self", np.arange(90)))
+    assert outcome.log_messages == (
+        "Traceback (most recent call last):\n"
+        '  File "classifier.py", line 2, in fit\n'
+        "    def fit(X, y):\n"
+        "TypeError: Classifier.fit() takes 2 positional arguments but 3 were given\n"
+        "Failed while training: TypeError: Classifier.fit() takes 2 positional arguments but 3 were given"
+    )
+
+
 def test_a_traceback_begins_in_the_submission_and_shows_no_path_of_the_machine(slot: Slot, iris: Data) -> None:
     outcome, _events = run(slot, iris.task("fails_when_fitting", np.arange(90)))
     assert outcome.log_messages == (
