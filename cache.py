@@ -2,7 +2,7 @@
 
     contents/<sha256>           features
     <files_path>/<sha256>/      a submission's files, or a data set's Python files; the hash is of names and contents
-    locks/<sha256>              held while the content of that hash is written
+    locks/<sha256>              held while the content of that hash is written, so that one writes for all
 
 All of it can be lost at any moment, and is fetched again.
 """
@@ -24,6 +24,7 @@ import files
 IN_USE = 600.0  # seconds after its last use in which nothing is removed
 JUST_USED = 60.0  # seconds: the same, where the disk is full
 LOCK_WAIT = 0.05  # seconds between two attempts to get a lock
+LONGEST_WAIT = 60.0  # seconds; who has a lock for longer may stand still, and what we write is the same
 
 Written = TypeVar("Written")
 Beat = Callable[[], None]  # called often while we copy; what it raises ends the copy
@@ -64,8 +65,9 @@ class Cache:
     def _lock(self, sha256: str, beat: Beat) -> Iterator[None]:
         locks = self._folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + LONGEST_WAIT
         with (locks / sha256).open("wb") as lock:
-            while True:
+            while time.monotonic() < deadline:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break

@@ -188,4 +188,5 @@ def start(fast: Config, app: Flask, tmp_path: Path) -> Iterator[Callable[..., An
     for running in started:
         if running.process.poll() is None:
             running.stop()
+        print(running.log())  # where the test failed
         servers.wait_until(lambda running=running: not running.left(), SOON, f"all gone: {running.left()}")

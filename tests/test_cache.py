@@ -1,6 +1,7 @@
 """The cache of a host: shared by its workers, checked, bounded, and nothing without which one could not go on."""
 
 import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -162,3 +163,25 @@ def test_where_the_disk_is_full_what_is_not_in_use_makes_room(tmp_path: Path, in
         assert kept(disk) == {used, new}
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("of_a_folder", [False, True])
+def test_a_worker_that_stands_still_with_a_lock_holds_others_up_for_a_while_only(
+    tmp_path: Path, in_app: None, monkeypatch: pytest.MonkeyPatch, of_a_folder: bool
+) -> None:
+    monkeypatch.setattr(cache, "LONGEST_WAIT", 0.2)
+    content = stored(1)
+    locked = files.folder_hash({"classifier.py": content}) if of_a_folder else content
+    lock = tmp_path / "locks" / locked
+    lock.parent.mkdir()
+    with lock.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        beats: list[float] = []
+        beat = lambda: beats.append(time.monotonic())  # noqa: E731
+        host = Cache(tmp_path, 10 * SIZE)
+        if of_a_folder:
+            path = host.folder("submissions/1", {"classifier.py": content}, beat) / "classifier.py"
+        else:
+            path = host.content(content, beat)
+    assert path.stat().st_size == SIZE
+    assert beats
