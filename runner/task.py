@@ -221,7 +221,8 @@ def conclude(end: End) -> tuple[str | None, str]:
         case "stopped":
             return end.detail, f"Stopped while {doing}."
         case "exit":
-            return ("crashed", f"Ended {_status(end.detail)} without a result, while {doing}.")
+            cause = "infrastructure" if end.phase == "load" else "crashed"  # the submission has not been seen yet
+            return cause, f"Ended {_status(end.detail)} without a result, while {doing}."
     raise ValueError(end.kind)
 
 

@@ -77,6 +77,8 @@ def main(control: socket.socket) -> None:
     if shared.first_uid is not None:
         sandbox.open_ways(sandbox.readable_paths(), [shared.scratch])
     prepared = sandbox.prepare(uid=shared.first_uid)
+    if not prepared.uid:  # no folders for a user that their processes cannot become
+        shared = replace(shared, first_uid=None)
     try:
         found = selftest.probe(shared.scratch, prepared, uid=shared.first_uid, secrets=secrets, layers=shared.layers)
     finally:

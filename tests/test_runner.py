@@ -34,6 +34,7 @@ from runner import (
     SplitTask,
     Zygote,
 )  # fmt: skip
+from runner.task import End, conclude
 from servers import wait_until
 
 SUBMISSIONS = Path(__file__).parent / "submissions"
@@ -311,6 +312,13 @@ def test_a_bad_submission_ends_with_its_cause(
     assert outcome.full_train_predictions is None
     assert outcome.test_predictions is None
     assert len(outcome.log_messages) < 2 * LIMITS.log_kept
+
+
+def test_a_process_that_ends_before_it_sees_the_submission_is_a_fault_of_ours() -> None:
+    assert conclude(End("exit", "load", -9)) == (
+        "infrastructure", "Ended by signal 9 without a result, while loading the data.",
+    )  # fmt: skip
+    assert conclude(End("exit", "import", -9))[0] == "crashed"
 
 
 def test_predictions_beyond_the_limit_are_refused(slot: Slot, iris: Data) -> None:

@@ -1,6 +1,8 @@
 """worker.py as it runs: real processes, killed and stopped at every point. On both databases."""
 
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -44,6 +46,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     assert running.stop() == 0
     queue_server.stop(home)
     wait_until(lambda: not running.left(), SOON, f"all gone: {running.left()}")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root on Linux")
+def test_root_that_may_not_change_its_user_runs_folds_all_the_same(start: Callable[..., Running]) -> None:
+    running = start(within=["setpriv", "--bounding-set=-setuid,-setgid", "--inh-caps=-all"])
+    fold = iris_fold("logistic_regression")
+    assert final(fold).state == State.TESTED
+    assert running.stop() == 0
 
 
 def test_another_split_removes_what_the_first_made(shared: Running) -> None:
