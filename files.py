@@ -9,13 +9,16 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sqlalchemy import delete, exists, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from models import FILE_NAME_LENGTH, UNSYNCHRONIZED, Chunk, Content, RawData, RawDataFile, SubmissionFile, db
@@ -23,6 +26,8 @@ from models import FILE_NAME_LENGTH, UNSYNCHRONIZED, Chunk, Content, RawData, Ra
 CHUNK_SIZE = 2**20  # bytes
 HELD_IN_MEMORY = 2**16  # bytes of a posted file, of which a request may have many
 MOST_HASHES = 1000  # in one SQL statement
+STRETCH = 64  # chunks: what a transaction stores on SQLite, where others that write wait for its end, some 0.2 s
+LET_OTHERS_WRITE = 0.01  # seconds after it: who waits for SQLite's lock asks for it now and then
 OWNERS = (
     RawDataFile.sha256,
     SubmissionFile.sha256,
@@ -94,29 +99,63 @@ def digest(file: BinaryIO) -> str:
 
 
 def store(
-    file: BinaryIO, session: Session | None = None, sha256: str | None = None, beat: Callable[[], None] = lambda: None
+    file: BinaryIO, session: Session | None = None, sha256: str | None = None, beat: Callable[[], object] = lambda: None
 ) -> str:
     """Store a file's bytes, if they are not stored yet, and return their SHA-256, which may be given if it is known.
 
     Give the session whose transaction also writes the row that names the content: nobody can remove it in between.
-    Without one, it is stored by a transaction of its own, and is anybody's to remove until a row names it.
-    `beat` is called after each chunk; what it raises ends the storing.
+    Without one, it is anybody's to remove until a row names it, and stored by a transaction of its own; on SQLite,
+    where others wait for its end, by several short ones. What those have left undone is done by whoever stores the
+    content next, and seen by nobody before. `beat` is called after each chunk, or each such transaction; what it raises
+    ends the storing.
     """
-    if session is None:
-        with Session(db.engine) as own, own.begin():
-            return store(file, own, sha256, beat)
     sha256 = sha256 or digest(file)
+    n_chunks = -(-file.seek(0, os.SEEK_END) // CHUNK_SIZE)
+    if session is not None:
+        _store(file, session, sha256, range(n_chunks), beat)
+    elif db.engine.dialect.name == "sqlite":
+        engine = db.engine.execution_options(writes=True)
+        for start in range(0, max(n_chunks, 1), STRETCH):
+            with Session(engine) as own, own.begin():
+                _store(file, own, sha256, range(start, min(start + STRETCH, n_chunks)))
+            beat()
+            time.sleep(LET_OTHERS_WRITE)
+    else:
+        with Session(db.engine) as own, own.begin():
+            _store(file, own, sha256, range(n_chunks), beat)
+    return sha256
+
+
+def _store(
+    file: BinaryIO, session: Session, sha256: str, positions: range, beat: Callable[[], object] = lambda: None
+) -> None:
+    """Store the content's row and those of its chunks at the positions that are not there yet."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     new = dialect.insert(Content).values(sha256=sha256, size=file.seek(0, os.SEEK_END)).on_conflict_do_nothing()
     known = select(Content.sha256).filter_by(sha256=sha256).with_for_update(read=True)
+    there: Collection[int] = ()
     while session.scalar(new.returning(Content.sha256)) is None:  # waits for whoever is storing or removing it
         if session.scalar(known):
-            return sha256
+            there = set(session.scalars(select(Chunk.position).filter_by(sha256=sha256)))
+            break
     connection, add = session.connection(), insert(Chunk.__table__)
-    for position, chunk in enumerate(chunks_of(file)):
-        connection.execute(add, {"sha256": sha256, "position": position, "data": chunk})
-        beat()
-    return sha256
+    for position in positions:
+        if position not in there:
+            file.seek(position * CHUNK_SIZE)
+            connection.execute(add, {"sha256": sha256, "position": position, "data": file.read(CHUNK_SIZE)})
+            beat()
+
+
+def store_ahead(file: BinaryIO, sha256: str) -> None:
+    """On SQLite, store a large file, which a transaction is about to store and name, so that this will be short."""
+    if db.engine.dialect.name == "sqlite" and file.seek(0, os.SEEK_END) > STRETCH * CHUNK_SIZE:
+        db.session.rollback()  # while it reads, SQLite's log of what is written grows
+        try:
+            store(file, sha256=sha256)
+        except OperationalError:  # the disk is full
+            with suppress(OperationalError), Session(db.engine.execution_options(writes=True)) as own, own.begin():
+                remove_unowned(own, [sha256])
+            raise
 
 
 def read(sha256: str) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ All of it needs an app context; whoever waits or computes afterwards lets the co
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -116,23 +116,10 @@ class Claim:
                 opened.execute(insert(FoldPredictions).values(databoard_sf_id=self.id, **predictions))
             return True
 
-    def store(self, file: BinaryIO, beat: Callable[[], None]) -> bool:
-        """Store a content ahead of `finish_split`, which may take minutes; False where the row is not ours.
-
-        `beat` gives signs of life meanwhile. On SQLite none can be written by others while we write: there the
-        transaction's own one counts, which nobody can miss, since their writes wait for its end.
-        """
-        with session() as opened:
-            if opened.get_bind().dialect.name == "sqlite":
-                files.store(file, opened)
-                return self._update(opened, heartbeat_at=now())
-            files.store(file, opened, beat=beat)
-        return True
-
     def finish_split(self, contents: Mapping[str, BinaryIO], log_messages: str, **columns: Any) -> bool:
         """Write a split that succeeded, and the contents that it made; False where the row is not ours.
 
-        Contents that are stored already cost little here; those of an earlier split are removed.
+        Contents that were stored before cost little here; those of an earlier split are removed.
         """
         with session() as opened:
             before = opened.execute(

@@ -53,14 +53,21 @@ def post_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
     if fault := (names_fault if own else workflow_fault)(data["workflow_elements"]):
         refuse("workflow_elements", fault)
     check_files(data["files"], data["target_column"])
-    return schemas.RawData().dump(create(Uploads(data.pop("files")), **data)), 201
+    check_name(data["name"])
+    uploads = Uploads(data.pop("files"))
+    uploads.store_ahead()
+    return schemas.RawData().dump(create(uploads, **data)), 201
+
+
+def check_name(name: str) -> None:
+    if db.session.scalar(select(RawData.id).filter_by(name=name)):
+        refuse("name", "RawData with this name already exists.")
 
 
 @after_races
 def create(uploads: Uploads, name: str, **columns: str) -> RawData:
     with writing():
-        if db.session.scalar(select(RawData.id).filter_by(name=name)):
-            refuse("name", "RawData with this name already exists.")
+        check_name(name)
         row = RawData(name=name, files_path=f"raw_data/{name}", **columns, files=uploads.store(RawDataFile))
         db.session.add(row)
     return row

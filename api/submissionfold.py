@@ -107,6 +107,8 @@ def post_submission_fold(data: dict[str, Any]) -> ResponseReturnValue:
     opened = data.pop("files")
     uploads = Uploads(opened) if opened else None
     packed = {name: schemas.pack_indices(data[name]) for name in ("train_is", "test_is")}
+    if uploads is not None:
+        uploads.store_ahead()
     made = create(uploads, packed, **data)
     jobs.stop_tasks(made.stopped)
     if made.runs_now:

@@ -15,6 +15,11 @@ class Uploads:
         self._spooled = spooled
         self.hashes = {name: file.sha256 for name, file in spooled.items()}
 
+    def store_ahead(self) -> None:
+        """Store what is large before the transaction that calls `store`, where others would wait for its end."""
+        for name, sha256 in self.hashes.items():
+            files.store_ahead(self._spooled[name], sha256)
+
     def store(self, owner: type[Owner]) -> list[Owner]:
         """Store the contents in the present transaction; return new rows of the class `owner` that name them.
 

@@ -85,10 +85,47 @@ def test_what_was_stored_by_a_transaction_that_failed_is_gone(database_url: str,
         assert (count(Content), count(Chunk)) == (0, 0)
 
 
-def test_one_content_stored_and_removed_at_the_same_time_is_there_or_not(database_url: str, app: Flask) -> None:
+class Interrupted(Exception):
+    pass
+
+
+def test_a_storing_that_was_interrupted_is_completed_by_the_next(
+    database_url: str, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "STRETCH", 1)
+    with app.app_context():
+        beats = iter([None, Interrupted])
+
+        def beat() -> None:
+            if error := next(beats):
+                raise error
+
+        with pytest.raises(Interrupted):
+            files.store(io.BytesIO(LARGE), beat=beat)
+        assert count(Chunk) == (2 if db.engine.dialect.name == "sqlite" else 0)
+        own(LARGE, "first")
+        [sha256] = db.session.scalars(select(RawDataFile.sha256))
+        assert files.open_content(sha256).read() == LARGE
+
+
+def test_a_large_file_is_stored_ahead_on_sqlite_alone(
+    database_url: str, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "STRETCH", 1)
+    with app.app_context():
+        for content in (LARGE, LARGE[: files.CHUNK_SIZE]):
+            files.store_ahead(io.BytesIO(content), hashlib.sha256(content).hexdigest())
+        assert count(Chunk) == (3 if db.engine.dialect.name == "sqlite" else 0)
+
+
+@pytest.mark.parametrize("content", [b"shared", LARGE])
+def test_one_content_stored_and_removed_at_the_same_time_is_there_or_not(
+    database_url: str, app: Flask, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
     """Half of the threads keep what they store, the others remove it again."""
     from api.errors import after_races
 
+    monkeypatch.setattr(files, "STRETCH", 1)
     barrier = threading.Barrier(4)
     errors = []
 
@@ -97,7 +134,8 @@ def test_one_content_stored_and_removed_at_the_same_time_is_there_or_not(databas
             barrier.wait()
             try:
                 for turn in range(10):
-                    after_races(own)(b"shared", f"{number} {turn}")
+                    files.store_ahead(io.BytesIO(content), hashlib.sha256(content).hexdigest())
+                    after_races(own)(content, f"{number} {turn}")
                     if number % 2 or turn < 9:
                         after_races(disown)(f"{number} {turn}")
             except Exception as error:  # reported by the test's thread
@@ -112,7 +150,7 @@ def test_one_content_stored_and_removed_at_the_same_time_is_there_or_not(databas
     with app.app_context():
         assert count(RawData) == 2
         [sha256] = db.session.scalars(select(Content.sha256))
-        assert list(files.read(sha256)) == [b"shared"]
+        assert b"".join(files.read(sha256)) == content
 
 
 def test_files_are_saved_into_a_folder(tmp_path: Path) -> None:
