@@ -104,6 +104,7 @@ MENDS = (
     (r"This list below contains all the registered workers .*", "Workers, their jobs, and their queues in order."),
     (r"This list below contains all the queued jobs on queue", "Jobs {{ registry_name }} on"),
     (r"<p><strong>Depends on</strong>:</p>", "<% if (d.depends_on) { %><p><strong>Depends on</strong>:</p><% } %>"),
+    (r"(?s)<p><strong>Exception Info</strong>.*?</pre>", r"<% if (d.exc_info) { %>\g<0><% } %>"),
     (r'<span class = "row col-12">', '<span class="col-12">'),
     (r"</head>", f"<style>{STYLE}</style></head>"),
 )

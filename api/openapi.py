@@ -10,7 +10,7 @@ from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from flask import Blueprint, Flask, current_app, jsonify
+from flask import Blueprint, Flask, Response, current_app, jsonify
 from flask.typing import ResponseReturnValue
 from flask_swagger_ui import get_swaggerui_blueprint
 from marshmallow import Schema, fields
@@ -68,7 +68,16 @@ def init_app(app: Flask) -> None:
     # null: Swagger UI asks no server in the internet to validate the document
     config = {"app_name": "datarun: the API", "validatorUrl": None, "layout": "BaseLayout"}
     page = get_swaggerui_blueprint("/docs", PATH, config=config)
+    page.after_request(ask_without_credentials)
     app.register_blueprint(page)
+
+
+def ask_without_credentials(page: Response) -> Response:
+    """Have the page find the document also where its own address holds a user and a password: browsers refuse that."""
+    if page.mimetype == "text/html" and not page.direct_passthrough:
+        whole = "{...config, url: location.origin + config.url}"
+        page.set_data(page.get_data(as_text=True).replace("SwaggerUIBundle(config)", f"SwaggerUIBundle({whole})"))
+    return page
 
 
 def build_document(app: Flask) -> dict[str, Any]:

@@ -235,13 +235,17 @@ def test_a_page_of_another_site_changes_nothing(running: Service, chrome: Browse
 
 
 @needs_browser
-def test_docs_show_every_request_and_load_nothing_from_elsewhere(running: Service, chrome: Browser) -> None:
-    chrome.open(f"{running.base_url}/docs/")
+@pytest.mark.parametrize("signs_in", [False, True])
+def test_docs_show_every_request_and_load_nothing_from_elsewhere(
+    running: Service, chrome: Browser, signs_in: bool
+) -> None:
+    at = f"{running.base_url}/docs/"
+    chrome.open(signed_in(at) if signs_in else at)
     text = chrome.wait_for("/runapp/testpredictions/new/")
     assert all(group in text for group in ("Data sets", "Submission folds", "Predictions"))
     assert chrome.console() == []
     loaded = chrome.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
-    assert [url for url in loaded if not url.startswith((running.base_url, "data:"))] == []
+    assert [url for url in loaded if not url.startswith((running.base_url, signed_in(running.base_url), "data:"))] == []
     assert chrome.run("return document.documentElement.scrollWidth <= window.innerWidth")
 
 
