@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,9 @@ import secrecy
 from config import Config
 from models import db
 from patience import PatientWorker
+
+RELEASE_WAIT = 10.0  # seconds that web waits for the tables of an empty database
+RELEASE_INTERVAL = 0.2  # seconds between two looks
 
 _config = Config.from_environ()
 secrecy.close_memory()  # of gunicorn's main process; those that it forks inherit it
@@ -37,8 +41,17 @@ def pre_fork(_server: Any, _worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """End the server where the database has another schema than this code; one that is gone may come back."""
+    """End the server where the database has another schema than this code; one that is gone may come back.
+
+    `honcho start` begins release beside us: it may be at it.
+    """
+    deadline = time.monotonic() + RELEASE_WAIT
     with worker.wsgi.app_context(), suppress(OperationalError):
-        if fault := revision.fault(db.engine):
+        while (fault := revision.fault(db.engine)) and fault.startswith(revision.EMPTY) and worker.alive:
+            if time.monotonic() > deadline:
+                break
+            worker.notify()
+            time.sleep(RELEASE_INTERVAL)
+        if fault and worker.alive:
             worker.log.error("not started: %s", fault)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)

@@ -7,6 +7,7 @@ from sqlalchemy import Engine, inspect, text
 NEEDED = "0002"  # the last of migrations/versions
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 OURS = "submission_fold"  # a table that each revision has
+EMPTY = "the database is empty"  # how that fault begins
 FOUND = text("SELECT version_num FROM alembic_version")
 
 
@@ -23,7 +24,7 @@ def fault(engine: Engine, needed: str = NEEDED, migrations: Path = MIGRATIONS) -
         if found is None and tables.has_table(OURS):
             return f"the database has tables of no revision, this code needs {needed}; expected an empty database"
     if found is None:
-        return f"the database is empty, this code needs revision {needed}: run `flask db upgrade`"
+        return f"{EMPTY}, this code needs revision {needed}: run `flask db upgrade`"
     from alembic.script import ScriptDirectory  # not at each start of a process that finds what it needs: it is large
 
     if found in {script.revision for script in ScriptDirectory(migrations).walk_revisions()}:

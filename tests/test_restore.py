@@ -26,16 +26,15 @@ WAIT = 120  # seconds
 
 @contextmanager
 def deployed(home: Path, database_url: str) -> Iterator[Service]:
-    """Run the Procfile by honcho, with a queue server of its own that is empty: release, then web and worker."""
+    """Run the Procfile by honcho, with a queue server of its own that is empty: release, web and worker at once."""
     home.mkdir(exist_ok=True)
     with ExitStack() as stack:
         port = free_port()
         environment = environment_of(home, port, REDIS_URL=stack.enter_context(servers.valkey()))
         environment |= {"DATABASE_URL": database_url.replace("postgresql:", "postgres:"), "GRACE_PERIOD": "3"}
-        honcho = ["honcho", "--env", "/dev/null"]
-        subprocess.run([*honcho, "run", "flask", "db", "upgrade"], check=True, cwd=ROOT, env=environment, timeout=WAIT)
         service = Service(f"http://127.0.0.1:{port}", home, environment)
-        started = running([*honcho, "start", "web", "worker"], home / "honcho.log", cwd=ROOT, env=environment)
+        honcho = ["honcho", "--env", "/dev/null", "start"]
+        started = running(honcho, home / "honcho.log", cwd=ROOT, env=environment)
         stack.callback(lambda: wait_until(lambda: not service.processes(), WAIT, "every process has ended"))
         process = stack.enter_context(started)
         service.web = service.worker = process
