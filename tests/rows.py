@@ -97,13 +97,28 @@ def fold(
     **columns: Any,
 ) -> SubmissionFold:
     """Commit a fold in state TODO, not enqueued."""
-    packed = (zlib.compress(np.asarray(rows, dtype="<i8").tobytes()) for rows in (train_is, test_is))
     with writing():
-        row = SubmissionFold(databoard_sf_id=fold_id or next(_ids), databoard_s=of.databoard_s_id, **execution())
-        for column, value in columns.items():
-            setattr(row, column, value)
-        row.indices = FoldIndices(**dict(zip(("train_is", "test_is"), packed, strict=True)))
+        row = _new_fold(of, fold_id or next(_ids), train_is, test_is, **columns)
         db.session.add(row)
+    return row
+
+
+def folds(of: Submission, n: int) -> list[SubmissionFold]:
+    """Commit so many at once."""
+    with writing():
+        new = [_new_fold(of, next(_ids), TRAIN_IS, TEST_IS) for _ in range(n)]
+        db.session.add_all(new)
+    return new
+
+
+def _new_fold(
+    of: Submission, fold_id: int, train_is: Sequence[int], test_is: Sequence[int], **columns: Any
+) -> SubmissionFold:
+    packed = (zlib.compress(np.asarray(rows, dtype="<i8").tobytes()) for rows in (train_is, test_is))
+    row = SubmissionFold(databoard_sf_id=fold_id, databoard_s=of.databoard_s_id, **execution())
+    for column, value in columns.items():
+        setattr(row, column, value)
+    row.indices = FoldIndices(**dict(zip(("train_is", "test_is"), packed, strict=True)))
     return row
 
 
