@@ -26,11 +26,8 @@ from runner.sandbox.system import PR_SET_DUMPABLE, prctl
 
 ORDINARY, SLOT = users.user(40), users.user(41)
 ROOT = os.geteuid() == 0
-SETUPS = [
-    pytest.param("root", marks=pytest.mark.skipif(not ROOT, reason="needs root")),
-    pytest.param("root_keeps_user", marks=pytest.mark.skipif(not ROOT, reason="needs root")),
-    "ordinary",
-]
+needs_root = pytest.mark.skipif(not ROOT, reason="needs root")
+SETUPS = [pytest.param("root", marks=needs_root), pytest.param("root_keeps_user", marks=needs_root), "ordinary"]
 AVAILABLE = sandbox.prepare()
 needs_linux = pytest.mark.skipif(not sandbox.LINUX, reason="needs Linux")
 needs_every_layer = pytest.mark.skipif(

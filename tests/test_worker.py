@@ -167,28 +167,25 @@ def test_worker_that_cannot_isolate_well_enough_is_refused(config: Config, monke
         worker.start_zygote(config)
 
 
-def test_replaced_fold_is_stopped_and_writes_nothing(start: Callable[..., Running]) -> None:
-    running = start()
+def test_replaced_fold_is_stopped_and_writes_nothing(shared: Running) -> None:
     fold = asleep(iris_fold("sleeps"))
     fold.task_id, fold.token, fold.log_messages = "another", None, "new"
     db.session.commit()
-    running.logged(f"fold {fold.databoard_sf_id}: replaced or gone, dropped")
+    shared.logged(f"fold {fold.databoard_sf_id}: replaced or gone, dropped")
     assert (fresh(fold).state, fold.log_messages) == (State.TODO, "new")
 
 
-def test_stop_command_reaches_a_deleted_fold_at_once(start: Callable[..., Running]) -> None:
-    running = start()
+def test_stop_command_reaches_a_deleted_fold_at_once(shared: Running) -> None:
     fold = asleep(iris_fold("sleeps"))
     task_id = fold.task_id
     fold_id = fold.databoard_sf_id
     with writing():
         db.session.delete(fold)
     jobs.stop_tasks([task_id])
-    running.logged(f"fold {fold_id}: replaced or gone, dropped")
+    shared.logged(f"fold {fold_id}: replaced or gone, dropped")
 
 
-def test_stop_command_alone_cancels_the_fold(start: Callable[..., Running]) -> None:
-    start()
+def test_stop_command_alone_cancels_the_fold(shared: Running) -> None:
     fold = asleep(iris_fold("sleeps"))
     jobs.stop_tasks([fold.task_id])
     assert (final(fold).state, fold.cause) == (State.ERROR, Cause.CANCELLED)
@@ -202,14 +199,15 @@ def test_job_run_again_takes_over(start: Callable[..., Running]) -> None:
     running.logged(f"fold {fold.databoard_sf_id}: replaced or gone, dropped")
 
 
-def test_job_of_a_final_fold_does_nothing(start: Callable[..., Running]) -> None:
-    running = start()
+def test_job_of_a_final_fold_does_nothing(shared: Running) -> None:
+    dropped = "its row is final, gone, or has another job"
+    before = shared.log().count(dropped)
     fold = final(iris_fold("logistic_regression"))
     ended_at = fold.ended_at
     forgotten = lambda: not jobs.app_connection().exists(f"rq:job:{fold.task_id}")  # noqa: E731
     wait_until(forgotten, SOON, "RQ is done with the job: it would forget another one of the same id")
     jobs.enqueue(fold)
-    running.logged("its row is final, gone, or has another job")
+    shared.logged(dropped, times=before + 1)
     assert fresh(fold).ended_at == ended_at
 
 
