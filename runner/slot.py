@@ -34,6 +34,7 @@ from .waiting import NICENESS, WaitingChild
 
 SHORT = 0.1  # seconds; a shorter task has the cores for itself, and the next child gets ready after it
 WATCH_INTERVAL = 0.05  # seconds between two looks at memory
+MANY = 16  # processes; stopping more of them one by one may take long
 DISK_INTERVAL = 0.25  # seconds between two looks at the files
 LOG_INTERVAL = 1.0  # seconds between two copies of the growing log
 PIPE_SIZE = 65536  # bytes read at once from the log
@@ -293,6 +294,7 @@ class Task:
         self._claim: End | None = None  # the child's own account of its end
         self._allowance = math.inf  # bytes, known when the child has started
         self._next_exact = 0.0
+        self._many = False  # processes, when they were last looked at
 
     def _take_files(self, names: Sequence[str]) -> dict[str, int]:
         """Return the next files by these names; what stays in `_files` is the child's input."""
@@ -404,12 +406,13 @@ class Task:
             if now - self._start > SHORT:
                 self._starter.have_next_get_ready(self._limits.memory)
             if now >= next_look:
-                next_look = now + WATCH_INTERVAL
                 pids = list(tree.descendants(self._slot))
+                self._many = len(pids) > MANY
                 if self._too_much_memory(pids):
                     return self._end("memory_limit", self._limits.memory)
                 if self._cpu_time.read(pids) - self._cpu_start > self._limits.cpu_time:
                     return self._end("cpu_limit", self._limits.cpu_time)
+                next_look = now + max(WATCH_INTERVAL, 2 * (time.monotonic() - now))
             if now >= next_disk:
                 size, files = folder_size(self._home, self._disk)
                 removed, memory = tree.out_of_sight(self._slot, self._known, deadline)
@@ -430,7 +433,10 @@ class Task:
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def _end(self, kind: str, detail: Any = None, fault: str | None = None) -> End:
-        self._stopped = tree.stop_all(os.getpid())  # first: measuring takes long where many processes are busy
+        turn = self._starter.turn  # first they are stopped: measuring takes long where many are busy
+        if self._many and turn.uid is not None:
+            tree.stop_user(turn.uid)
+        self._stopped = tree.stop_all(os.getpid())
         phase, usage = self._phase, self._close_phase()
         if len(self._done) < len(self._phases):
             self._done[phase] = usage

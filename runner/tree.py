@@ -16,12 +16,14 @@ from functools import cache
 
 import psutil
 
+from .sandbox.process import change_user
 from .sandbox.system import PR_SET_CHILD_SUBREAPER, prctl
 
 LINUX = os.path.isdir("/proc/self/task")
 PAGE = resource.getpagesize()
 SOCKET_MEMORY = 425_984  # bytes, by default the most that one may have on its way: wmem_max of socket(7), doubled
 TICK = os.sysconf("SC_CLK_TCK")
+STOP_TIMEOUT = 0.2  # seconds
 MOST_LOOKS = 200  # before what is found is killed, though there is always more
 
 
@@ -87,6 +89,26 @@ def stop_all(root: int, spare: Container[int] = ()) -> list[int]:
             break
         seen.update(found)
     return found
+
+
+def stop_user(uid: int) -> None:
+    """As root, stop all processes of a task's own user at the same instant, however many there are: kill(2), pid -1.
+
+    A child that has become this user does it, and so reaches nobody else. If they stop it first, it is killed.
+    """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            change_user(uid)
+            if os.getresuid() == (uid, uid, uid) != (0, 0, 0):
+                os.kill(-1, signal.SIGSTOP)
+        finally:  # whatever the system said
+            os._exit(0)
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            _signal(pid, signal.SIGKILL)
+        time.sleep(0.005)
 
 
 def _signal(pid: int, sig: signal.Signals) -> None:

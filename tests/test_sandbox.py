@@ -347,6 +347,23 @@ def test_only_the_scratch_folder_is_written_and_only_what_is_granted_is_read(set
     }  # fmt: skip
 
 
+def sessions_of_children(bench: Bench) -> bool:
+    def attempt() -> bool:
+        ours = os.getsid(0)
+        if (pid := os.fork()) == 0:
+            os.setsid()
+            os._exit(os.getsid(0) != ours)
+        return os.waitpid(pid, 0)[1] == 0
+
+    return bench.restricted(attempt)["value"]
+
+
+@needs_every_layer
+@pytest.mark.parametrize("setup", SETUPS)
+def test_a_fold_stays_in_one_session_whatever_it_asks_for(setup: str, tmp_path: Path) -> None:
+    assert in_setup(setup, tmp_path, sessions_of_children)
+
+
 def test_folder_of_the_checkout_is_not_granted() -> None:
     granted = sandbox.readable_paths()
     assert CHECKOUT / "runner" in granted

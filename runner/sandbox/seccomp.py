@@ -139,6 +139,7 @@ PRETENDED: Numbers = {  # honest code fails if these fail; the first, on files o
     "fchmodat2": (452, 452),
     "sync": (162, 81),  # whoever waits for all disks cannot be killed meanwhile
     "syncfs": (306, 267),
+    "setsid": (112, 157),  # each session may have its share of the processor: sched(7), the autogroup feature
 }
 FIRST_UNKNOWN = 457  # newer calls than those considered here; x32 calls (from 0x40000000 on) too
 
