@@ -58,7 +58,7 @@ def test_health_waits_for_no_lock_of_the_database(database_url: str, app: Flask)
 
 @pytest.mark.usefixtures("database_url")
 def test_what_a_stopping_worker_gives_back_starts_before_it_is_gone(start: Callable[..., Running]) -> None:
-    stopping = start(GRACE_PERIOD=0.5)
+    stopping = start(GRACE_PERIOD=0.5, TIME_LIMIT=SOON)  # the other may take long to start
     fold = iris_fold("sleeps_past_limit")
     stopping.logged(f"fold {fold.databoard_sf_id}: attempt 1")
     other = start()
