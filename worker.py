@@ -205,11 +205,13 @@ class Worker:
                     pulse.add(log_messages=clean(text))
             if not stopped:
                 try:
-                    if pulse():
-                        recording.let_connections_go()
+                    asked = pulse()
                 except (NotOurs, Cancelled, Stopping) as why:
-                    stopped, deadline = why, min(deadline, time.monotonic() + self._config.DEAD_AFTER)
+                    asked, stopped = True, why
+                    deadline = min(deadline, time.monotonic() + self._config.DEAD_AFTER)
                     self._slot.stop(Cause.CANCELLED)
+                if asked:
+                    recording.let_connections_go()
 
     def _deliver(self, claim: Claim, write: Callable[[], Result]) -> Result:
         """Write; where the database is gone, keep what is to be written and try again, for DELIVERY_LIMIT."""
