@@ -93,20 +93,20 @@ def enqueue(row: Row) -> bool:
 def describe(row: Row) -> tuple[str, dict[str, Any]]:
     """Return the queue's name and the job of a row."""
     if isinstance(row, RawData):
-        return split_job(row.id, row.task_id, row.name)
+        return split_job(row.id, row.task_id, row.name, row.time_limit)
     data = row.submission.raw_data_row
-    return fold_job(row.databoard_sf_id, row.task_id, row.priority, row.databoard_s, data.name)
+    return fold_job(row.databoard_sf_id, row.task_id, row.priority, row.databoard_s, data.name, data.time_limit)
 
 
-def split_job(raw_data_id: int, task_id: str, data_name: str) -> tuple[str, dict[str, Any]]:
-    return "high", _job(SPLIT_RAW_DATA, raw_data_id, task_id, f"split of {_shown(data_name)}")
+def split_job(raw_data_id: int, task_id: str, data_name: str, time_limit: float | None) -> tuple[str, dict[str, Any]]:
+    return "high", _job(SPLIT_RAW_DATA, raw_data_id, task_id, f"split of {_shown(data_name)}", time_limit)
 
 
 def fold_job(
-    fold_id: int, task_id: str, priority: str, submission_id: int, data_name: str
+    fold_id: int, task_id: str, priority: str, submission_id: int, data_name: str, time_limit: float | None
 ) -> tuple[str, dict[str, Any]]:
     description = f"fold {fold_id} of submission {submission_id} on {_shown(data_name)}"
-    return QUEUE_OF_PRIORITY[priority], _job(TRAIN_TEST_FOLD, fold_id, task_id, description)
+    return QUEUE_OF_PRIORITY[priority], _job(TRAIN_TEST_FOLD, fold_id, task_id, description, time_limit)
 
 
 def _shown(data_name: str) -> str:
@@ -114,8 +114,10 @@ def _shown(data_name: str) -> str:
     return re.sub(r"[^\w .-]", "_", data_name)
 
 
-def _job(function: str, row_id: int, task_id: str, description: str) -> dict[str, Any]:
-    return {"func": function, "args": (row_id,), "job_id": task_id, "description": description}
+def _job(function: str, row_id: int, task_id: str, description: str, time_limit: float | None) -> dict[str, Any]:
+    config = current_app.config
+    timeout = int((time_limit or config["TIME_LIMIT"]) + config["DELIVERY_LIMIT"] + TIMEOUT_MARGIN)
+    return {"func": function, "args": (row_id,), "job_id": task_id, "description": description, "timeout": timeout}
 
 
 def enqueue_all(described: Iterable[tuple[str, dict[str, Any]]], at_front: bool = False) -> int:
@@ -123,15 +125,12 @@ def enqueue_all(described: Iterable[tuple[str, dict[str, Any]]], at_front: bool 
     jobs: dict[str, list[dict[str, Any]]] = {}
     for name, job in described:
         jobs.setdefault(name, []).append(job)
-    config = current_app.config
-    timeout = int(config["TIME_LIMIT"] + config["DELIVERY_LIMIT"] + TIMEOUT_MARGIN)
     count = 0
     try:
         for name, batch in jobs.items():
             target = queue(name, app_connection())
             prepared = [
-                Queue.prepare_data(**job, timeout=timeout, result_ttl=0, failure_ttl=FAILURE_TTL, at_front=at_front)
-                for job in batch
+                Queue.prepare_data(**job, result_ttl=0, failure_ttl=FAILURE_TTL, at_front=at_front) for job in batch
             ]
             count += len(target.enqueue_many(prepared))
     except (RedisError, OSError) as error:

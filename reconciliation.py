@@ -197,14 +197,14 @@ def _unchanged(model: Model, row: Any) -> list[ColumnElement[bool]]:
 
 def _waiting_splits() -> Any:
     data = RawData
-    columns = (data.id, data.task_id, data.name, data.token, data.heartbeat_at, data.attempts)
+    columns = (data.id, data.task_id, data.name, data.time_limit, data.token, data.heartbeat_at, data.attempts)
     return select(*columns).where(not_final(data)).order_by(data.queued_at, data.id)
 
 
 def _job(model: Model, row: Any, task_id: str) -> tuple[str, dict[str, Any]]:
     if model is RawData:
-        return jobs.split_job(row.id, task_id, row.name)
-    return jobs.fold_job(row.databoard_sf_id, task_id, row.priority, row.databoard_s, row.name)
+        return jobs.split_job(row.id, task_id, row.name, row.time_limit)
+    return jobs.fold_job(row.databoard_sf_id, task_id, row.priority, row.databoard_s, row.name, row.time_limit)
 
 
 def _error(model: Model) -> dict[str, Any]:

@@ -254,6 +254,7 @@ def waiting_folds(*conditions: ColumnElement[bool]) -> Any:
             fold.priority,
             fold.databoard_s,
             RawData.name,
+            RawData.time_limit,
             fold.token,
             fold.heartbeat_at,
             fold.attempts,
@@ -269,4 +270,4 @@ def enqueue_waiting_folds(raw_data_id: int) -> int:
     """Enqueue the folds that waited for their data's split; return how many."""
     with session(writes=False) as opened:
         rows = opened.execute(waiting_folds(RawData.id == raw_data_id, SubmissionFold.token.is_(None))).all()
-    return jobs.enqueue_all(jobs.fold_job(*row[:5]) for row in rows)
+    return jobs.enqueue_all(jobs.fold_job(*row[:6]) for row in rows)

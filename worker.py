@@ -185,7 +185,7 @@ class Worker:
         """
         self._slot_in_use = True
         self._slot.start(task)
-        deadline = time.monotonic() + self._config.TIME_LIMIT + self._config.DEAD_AFTER
+        deadline = time.monotonic() + task.limits.wall_time + self._config.DEAD_AFTER
         stopped: Exception | None = None
         while True:
             if time.monotonic() > deadline:

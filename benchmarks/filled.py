@@ -51,7 +51,7 @@ def fill(config: Config, final: int = 0, waiting: int = 0, undelivered: int = 0,
             added = range(first, first + waiting)
             task_ids = add_folds(connection, added, State.TODO, True, 0)
         jobs.enqueue_all(
-            jobs.fold_job(fold_id, task_id, "L", submission_of(fold_id), "invented")
+            jobs.fold_job(fold_id, task_id, "L", submission_of(fold_id), "invented", None)
             for fold_id, task_id in zip(added, task_ids, strict=True)
         )
 

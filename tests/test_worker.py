@@ -4,48 +4,29 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import psutil
-import psycopg
 import pytest
 import redis
 import rows
-import users
-from flask import Flask
-from workers import FAST, SOON, Running, asleep, final, fresh, iris_fold, split
+from flask import Flask, current_app
+from workers import SOON, Running, asleep, final, fresh, iris_fold, split
 
 import files
 import jobs
-import queue_server
 import schemas
 import worker
-from app import create_app
 from config import Config
 from models import Cause, Content, State, db, writing
 from runner import Zygote
 from runner.sandbox import LAYERS
 from servers import wait_until
 
-# ---- what becomes of folds and splits: one worker on an embedded database and queue serves these tests
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    home = tmp_path_factory.mktemp("shared")
-    config = Config(DATARUN_HOME=home, SLOT_UID=users.user(0), **FAST)
-    app = create_app(config)
-    with app.app_context():
-        rows.create_tables()
-        running = Running(config, home / "worker.log")
-        yield running
-        db.session.rollback()
-    assert running.stop() == 0
-    queue_server.stop(home)
-    wait_until(lambda: not running.left(), SOON, f"all gone: {running.left()}")
+# ---- what becomes of folds and splits
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root on Linux")
@@ -117,9 +98,7 @@ def test_high_runs_before_low(shared: Running) -> None:
     assert started == sorted(started)
 
 
-@pytest.mark.usefixtures("database_url")
-def test_split_and_its_waiting_folds(start: Callable[..., Running]) -> None:
-    start()
+def test_split_and_its_waiting_folds(shared: Running) -> None:
     data = rows.raw_data()
     good = rows.fold(rows.submission(data))
     bad = rows.fold(rows.submission(data, "fails_when_fitting"))
@@ -214,45 +193,45 @@ def test_job_of_a_final_fold_does_nothing(shared: Running) -> None:
 # ---- what dies
 
 
-@pytest.mark.usefixtures("database_url")
-@pytest.mark.parametrize("victim", ["worker", "slot"])
-def test_fold_runs_again_after_kill_9(start: Callable[..., Running], victim: str) -> None:
-    running = start()
+def test_killed_zygote_is_replaced(shared: Running) -> None:
     fold = asleep(iris_fold("sleeps"))
-    running.remember()
-    for process in running.workers() if victim == "worker" else running.zygote().children():  # the reconciler too
-        process.kill()
-    assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
-    assert "Attempt 1 ended without a result" in fold.log_messages
-
-
-def test_killed_zygote_is_replaced(start: Callable[..., Running]) -> None:
-    running = start()
-    fold = asleep(iris_fold("sleeps"))
-    running.remember()
-    before = running.zygote()
+    shared.remember()
+    before, n_started = shared.zygote(), shared.log().count("isolation:")
     before.kill()
     assert final(fold).state == State.TESTED
-    running.logged("isolation:", times=2)
-    assert running.zygote() != before
+    shared.logged("isolation:", times=n_started + 1)
+    assert shared.zygote() != before
     later = rows.fold(fold.submission)
     jobs.enqueue(later)
     assert (final(later).state, later.attempts) == (State.TESTED, 1)
 
 
-def test_fold_of_a_stopped_worker_runs_elsewhere(start: Callable[..., Running]) -> None:
-    running = start()
+def test_fold_of_a_stopped_worker_runs_elsewhere(shared: Running, tmp_path: Path) -> None:
     fold = asleep(iris_fold("sleeps"))
-    stopped = running.workers()
+    stopped = shared.workers()
     for process in stopped:
         process.suspend()
-    start()
-    assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
+    other = Running(shared.config, tmp_path / "other.log")
+    try:
+        assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
+    finally:
+        for process in stopped:
+            process.resume()
+        other.end()
     ended_at = fold.ended_at
-    for process in stopped:
-        process.resume()
-    wait_until(lambda: "replaced or gone" in running.log() or "no longer ours" in running.log(), SOON, running.log())
+    dropped = [f"fold {fold.databoard_sf_id}: {how}" for how in ("replaced or gone", "TESTED, but no longer ours")]
+    wait_until(lambda: any(words in shared.log() for words in dropped), SOON, "the stopped one drops it")
     assert (fresh(fold).ended_at, fold.attempts) == (ended_at, 2)
+
+
+def test_a_data_set_may_grant_more_time_than_the_settings(start: Callable[..., Running]) -> None:
+    """Neither the worker, which gives up a runner that is silent for long, nor RQ cuts it short."""
+    running = start(TIME_LIMIT=0.1)
+    data = split(rows.raw_data(time_limit=60.0))
+    fold = rows.fold(rows.submission(data, "sleeps"))
+    jobs.enqueue(fold)
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
+    assert fold.train_time > running.config.TIME_LIMIT + running.config.DEAD_AFTER
 
 
 def test_last_attempt_lost_is_an_error_of_ours(start: Callable[..., Running]) -> None:
@@ -264,51 +243,29 @@ def test_last_attempt_lost_is_an_error_of_ours(start: Callable[..., Running]) ->
     assert fold.log_messages.endswith("This is a fault of the service: the submission need not change.")
 
 
-def test_empty_queue_server_harms_nothing(start: Callable[..., Running], app: Flask, queue: redis.Redis) -> None:
-    start()
+def test_empty_queue_server_harms_nothing(shared: Running) -> None:
     fold = asleep(iris_fold("sleeps"))
     waiting = rows.fold(fold.submission)
     jobs.enqueue(waiting)
-    queue.flushall()
+    jobs.app_connection().flushall()
     assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
     assert (final(waiting).state, waiting.attempts) == (State.TESTED, 1)
-    workers = lambda: app.test_client().get("/healthz").json["queues"]["low"]["workers"]  # noqa: E731
+    workers = lambda: current_app.test_client().get("/healthz").json["queues"]["low"]["workers"]  # noqa: E731
     wait_until(lambda: workers() == 1, SOON, "the worker registers again")
 
 
-def test_embedded_queue_server_killed_under_load(start: Callable[..., Running], fast: Config, app: Flask) -> None:
-    embedded = replace(fast, REDIS_URL="")
-    app.extensions["datarun_queue"] = connection = jobs.connection(embedded, patient=True)
-    start(REDIS_URL="")
+def test_embedded_queue_server_killed_under_load(shared: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = jobs.connection(shared.config, patient=True)
+    monkeypatch.setitem(current_app.extensions, "datarun_queue", patient)
     fold = asleep(iris_fold("sleeps"))
-    psutil.Process(connection.info("server")["process_id"]).kill()
+    psutil.Process(patient.info("server")["process_id"]).kill()
     later = [rows.fold(fold.submission) for _ in range(2)]
     for row in later:
         jobs.enqueue(row)
     assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
     for row in later:
         assert (final(row).state, row.attempts) == (State.TESTED, 1)
-    connection.connection_pool.disconnect()
-
-
-def test_result_is_kept_until_the_database_is_back(
-    start: Callable[..., Running], fast: Config, postgres_url: str, postgres_server: str
-) -> None:
-    name = postgres_url.rpartition("/")[2]
-    app = create_app(replace(fast, DATABASE_URL=postgres_url))
-    with app.app_context(), psycopg.connect(postgres_server, autocommit=True) as server:
-        rows.create_tables()
-        running = start(DATABASE_URL=postgres_url)
-        fold = asleep(iris_fold("sleeps"))
-        db.session.rollback()
-        db.engine.dispose()
-        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-        running.logged("no database, trying again")
-        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
-        db.session.remove()
-        db.engine.dispose()
+    patient.connection_pool.disconnect()
 
 
 # ---- stopping

@@ -4,18 +4,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import psutil
 import rows
+from flask import Flask
 
 import jobs
+import queue_server
+from app import create_app
 from config import Config
-from models import RawData, State, SubmissionFold, db
-from servers import ROOT, die_with_parent, wait_until
+from models import RawData, State, SubmissionFold, User, db
+from servers import ROOT, USERNAME, die_with_parent, wait_until
 
 SOON = 120  # seconds: a deadline, not a wait
 FAST = {
@@ -67,10 +71,56 @@ class Running:
         """What is still alive of all that was remembered."""
         return [p for p in self._known if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
+    def slot(self) -> psutil.Process:
+        """The slot of the only worker."""
+        children = wait_until(lambda: len(found := self.zygote().children()) == 1 and found, SOON, "there is one slot")
+        return children[0]
+
+    def kill_workers(self) -> None:
+        """Kill the workers, and the reconciler with them: all are started again."""
+        self.remember()
+        for process in self.workers():
+            process.kill()
+
+    def end(self) -> None:
+        """Stop it, unless it was; none of its processes may be left. Print its log, for a test that failed."""
+        if self.process.poll() is None:
+            self.stop()
+        print(self.log())
+        wait_until(lambda: not self.left(), SOON, f"all gone: {self.left()}")
+
     def stop(self, signum: int = signal.SIGTERM) -> int:
         self.remember()
         self.process.send_signal(signum)
         return self.process.wait(SOON)
+
+
+@contextmanager
+def application(config: Config, password_hash: str) -> Iterator[Flask]:
+    """The web application on a database that is made, with its tables and one user."""
+    app = create_app(config)
+    with app.app_context():
+        rows.create_tables()
+        db.session.add(User(username=USERNAME, password_hash=password_hash))
+        db.session.commit()
+    yield app
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+@contextmanager
+def instance(config: Config, password_hash: str, within: Sequence[str] = ()) -> Iterator[Running]:
+    """Run a worker.py that several tests share, in the context of an app; with the embedded queue, end that too."""
+    with application(config, password_hash) as app, app.app_context():
+        running = Running(config, config.DATARUN_HOME / "worker.log", within=within)
+        try:
+            yield running
+            assert running.stop() == 0
+        finally:
+            db.session.rollback()
+            queue_server.stop(config.DATARUN_HOME)
+            running.end()
 
 
 def fresh(row: Any) -> Any:
