@@ -26,6 +26,11 @@ class Disk:
         self._rests_until = 0.0
         self._told = False
 
+    def size(self) -> int:
+        """Return the bytes of the whole disk, free or not."""
+        status = os.statvfs(self._folder)
+        return status.f_blocks * status.f_frsize
+
     def is_short(self) -> bool:
         """Whether there is less than ROOM."""
         status = os.statvfs(self._folder)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from sqlalchemy import Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -23,6 +23,7 @@ from models import (
     UNKNOWN,
     UNSYNCHRONIZED,
     Cause,
+    Content,
     FoldIndices,
     FoldPredictions,
     RawData,
@@ -225,6 +226,20 @@ def read_fold(fold_id: int) -> tuple[Row, dict[str, str], dict[str, str]]:
 def restarted(model: Model) -> dict[str, Any]:
     """The columns of a row that begins anew."""
     return {"split_state": State.TODO} if model is RawData else {"state": State.TODO, "cause": None, **UNKNOWN}
+
+
+def bytes_fetched(claim: Claim) -> int:
+    """Return the size of all contents that a worker fetches to run the row."""
+    if claim.model is RawData:
+        hashes = [select(RawDataFile.sha256).filter_by(raw_data_id=claim.id)]
+    else:
+        submission = select(SubmissionFold.databoard_s).filter_by(databoard_sf_id=claim.id).scalar_subquery()
+        data = select(Submission.raw_data).where(Submission.databoard_s_id == submission).scalar_subquery()
+        features = [select(column).where(RawData.id == data) for column in (RawData.X_train, RawData.X_test)]
+        hashes = [*features, select(SubmissionFile.sha256).where(SubmissionFile.databoard_s_id == submission)]
+    wanted = or_(*map(Content.sha256.in_, hashes))
+    with session(writes=False) as opened:
+        return opened.scalar(select(func.coalesce(func.sum(Content.size), 0)).where(wanted))
 
 
 def lost_note(attempt: int, why: str) -> str:

@@ -169,7 +169,7 @@ class Worker:
                 log.warning("%s: given back, the disk is full", claim.name)
                 self._home.rest()
                 self._slot_in_use = False
-                self._deliver(claim, claim.give_back)
+                self._deliver(claim, partial(self._put_off, claim))
             else:
                 log.exception("%s: attempt %d failed", claim.name, claim.attempt)
                 self._deliver(claim, partial(claim.retry, f"the worker failed ({type(error).__name__})"))
@@ -177,6 +177,14 @@ class Worker:
             if self._slot_in_use:  # lost, or not known to be empty: the main process forks a worker with another
                 self._slot.close()
                 self._listener.request_stop()
+
+    def _put_off(self, claim: Claim) -> None:
+        """Give a row back until the disk has room; where the disk can never hold what it needs, an attempt is over."""
+        needed, size = recording.bytes_fetched(claim), self._home.size()
+        if needed > size:
+            claim.retry(f"it needs {needed / MB:.0f} MB on a disk of {size / MB:.0f} MB")
+        else:
+            claim.give_back()
 
     def _supervise(self, task: FoldTask | SplitTask, pulse: Pulse) -> FoldOutcome | SplitOutcome:
         """Return the task's outcome. Meanwhile write what is new; where `pulse` raises, stop the task first.

@@ -156,7 +156,7 @@ def worker_of_a_file(tmp_path_factory: pytest.TempPathFactory, password_hash: st
     from workers import FAST, instance
 
     home = tmp_path_factory.mktemp("shared")
-    with instance(Config(DATARUN_HOME=home, SLOT_UID=users.user(0), **FAST), password_hash) as running:
+    with instance(Config(DATARUN_HOME=home, SLOT_UID=users.user(0), **FAST), password_hash, home) as running:
         yield running
 
 

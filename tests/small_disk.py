@@ -19,9 +19,10 @@ MOUNT = 'mount -t tmpfs -o "size=$1,mode=711" none "$2" && echo there && exec sl
 
 @dataclass(frozen=True)
 class SmallDisk:
-    """What a command runs behind to see the disk, and where this process sees it."""
+    """What a command runs behind to see the disk, at which path, and where this process sees it."""
 
     within: list[str]
+    path: Path
     seen: Path
 
     def fill(self, left: int = 0) -> None:
@@ -33,7 +34,7 @@ class SmallDisk:
 
     def empty(self) -> None:
         """Make room again."""
-        (self.seen / "filler").unlink()
+        (self.seen / "filler").unlink(missing_ok=True)
 
     def _free(self) -> int:
         status = os.statvfs(self.seen)
@@ -52,6 +53,6 @@ def small_disk(path: Path, size: int) -> Iterator[SmallDisk]:
             if holder.stdout.readline() != b"there\n":
                 pytest.skip("mount namespaces are refused")
             within = ["nsenter", f"--target={holder.pid}", "--mount", f"--wdns={Path.cwd()}"]
-            yield SmallDisk(within, Path(f"/proc/{holder.pid}/root{path}"))
+            yield SmallDisk(within, path, Path(f"/proc/{holder.pid}/root{path}"))
         finally:
             holder.kill()

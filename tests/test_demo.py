@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,34 +62,6 @@ def test_the_demo_succeeds_without_a_terminal(environment: dict[str, str]) -> No
     assert lines[-1] == "All 40 folds ended as expected: 5 in ERROR, the others TESTED."
 
 
-def test_the_demo_fits_a_narrow_terminal(environment: dict[str, str]) -> None:
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, 50))
-    process = subprocess.Popen(COMMAND, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    text = read_terminal(ours)
-    assert process.wait(TIMEOUT) == 0, text
-    assert "40/40" in text
-    rows = [line for line in text.splitlines() if line.split()[:1] in (["1"], ["20"], ["40"])]
-    assert len(rows) == 3
-    assert max(map(len, rows)) <= 50
-    assert "A wider terminal also shows: validate s" in text
-
-
-def read_terminal(descriptor: int) -> str:
-    """Read until the last process has closed its end (EIO on Linux, nothing on macOS)."""
-    blocks = []
-    with open(descriptor, "rb", buffering=0) as terminal:
-        while True:
-            try:
-                if not (block := terminal.read(65536)):
-                    break
-            except OSError:
-                break
-            blocks.append(block)
-    return b"".join(blocks).decode()
-
-
 @pytest.mark.parametrize(
     ("number", "moment"),
     [(signal.SIGTERM, "Starting"), (signal.SIGTERM, "Posted iris:"), (signal.SIGINT, "Waiting")],
@@ -108,6 +79,22 @@ def fold(submission: str, score: float | None = None, **answer: Any) -> demo.Fol
     scores = {"validation_score": score, "test_score": score}
     nothing = np.array([])
     return demo.Fold(demo.CHALLENGES[0], submission, "L", nothing, nothing, nothing, nothing, answer, **scores)
+
+
+@pytest.mark.parametrize("width", [50, 80, 200])
+def test_the_table_fits_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    times = dict.fromkeys(("train_time", "validation_time", "test_time"), 0.1234)
+    measured = {**times, "train_memory": 123_000, "test_memory": 1_000}
+    demo.print_table({i: fold("careless", 0.9, state="TESTED", **measured) for i in (1, 20, 40)})
+    text = capsys.readouterr().out
+    heading, *rows = [line for line in text.splitlines() if line.split()[:1] in (["fold"], ["1"], ["20"], ["40"])]
+    assert len(rows) == 3
+    assert {len(row) for row in rows} == {len(heading)}
+    assert len(heading) <= width
+    assert ("A wider terminal also shows: validate s" in text) is (width < 200)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import requests
 import rows
-from flask import Flask
+import users
+from flask import current_app
 from small_disk import MB, SmallDisk, small_disk
-from workers import SOON, Running, asleep, final, fresh, iris_fold, split
+from workers import FAST, SOON, Running, asleep, final, fresh, instance, iris_fold, split
 
 import jobs
 import post_api
@@ -23,22 +24,31 @@ from servers import wait_until
 FULL = "given back, the disk is full"
 
 
-@pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    """A database on a disk with room."""
-    return f"sqlite:///{tmp_path}/db"
-
-
-@pytest.fixture
-def home(config: Config) -> Iterator[SmallDisk]:
-    with small_disk(config.DATARUN_HOME, 100 * MB) as made:
+@pytest.fixture(scope="module")
+def disk_of_a_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisk]:
+    with small_disk(tmp_path_factory.mktemp("small"), 100 * MB) as made:
         yield made
 
 
+@pytest.fixture(scope="module")
+def worker_of_a_file(
+    disk_of_a_file: SmallDisk, tmp_path_factory: pytest.TempPathFactory, password_hash: str
+) -> Iterator[Running]:
+    """A worker with a small disk, which its database and its queue are not on."""
+    logs = tmp_path_factory.mktemp("logs")
+    with servers.valkey() as url:
+        urls = {"DATABASE_URL": f"sqlite:///{logs}/db", "REDIS_URL": url}
+        config = Config(DATARUN_HOME=disk_of_a_file.path, SLOT_UID=users.user(0), **urls, **FAST)
+        with instance(config, password_hash, logs, disk_of_a_file.within) as running:
+            yield running
+
+
 @pytest.fixture
-def running(home: SmallDisk, start: Callable[..., Running], database_url: str) -> Running:
-    """A worker with a small disk."""
-    return start(within=home.within)
+def home(disk_of_a_file: SmallDisk) -> Iterator[SmallDisk]:
+    """The disk, which has room at first, and afterwards, and nothing in its cache."""
+    shutil.rmtree(disk_of_a_file.seen / "cache", ignore_errors=True)
+    yield disk_of_a_file
+    disk_of_a_file.empty()
 
 
 def wide_data() -> RawData:
@@ -57,66 +67,88 @@ def another(of: Submission) -> SubmissionFold:
     return fold
 
 
-def listens(app: Flask) -> bool:
-    return app.test_client().get("/healthz").json["queues"]["low"]["workers"] > 0
+def listens() -> bool:
+    return current_app.test_client().get("/healthz").json["queues"]["low"]["workers"] > 0
 
 
-def test_a_worker_listens_to_no_queue_while_its_disk_is_full(home: SmallDisk, running: Running, app: Flask) -> None:
+def test_a_worker_listens_to_no_queue_while_its_disk_is_full(home: SmallDisk, shared: Running) -> None:
     submission = iris_fold("logistic_regression").submission
+    n_before = shared.log().count("no job is taken")
     home.fill()
-    wait_until(lambda: not listens(app), SOON, "no worker listens")
+    wait_until(lambda: not listens(), SOON, "no worker listens")
     fold = another(submission)
-    running.logged("no job is taken: the disk of")
+    shared.logged("no job is taken: the disk of", times=n_before + 1)
     home.empty()
     assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
-    assert listens(app)
-    assert running.log().count("no job is taken") == 1
+    assert listens()
+    assert shared.log().count("no job is taken") == n_before + 1
 
 
-def test_data_that_do_not_fit_cost_no_attempt(home: SmallDisk, running: Running) -> None:
+def test_data_that_do_not_fit_cost_no_attempt(home: SmallDisk, shared: Running) -> None:
     submission = rows.submission(wide_data())
-    shutil.rmtree(home.seen / "cache")
+    shutil.rmtree(home.seen / "cache")  # with what the split has put there
     home.fill(12 * MB)
     fold = another(submission)
-    running.logged(f"fold {fold.databoard_sf_id}: {FULL}")
+    shared.logged(f"fold {fold.databoard_sf_id}: {FULL}")
     wait_until(lambda: fresh(fold).attempts == 0, SOON, "the attempt is given back")
     assert (fold.state, fold.log_messages) == (State.TODO, None)
     home.empty()
     assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
 
 
-def test_files_that_do_not_fit_beside_the_cache_cost_no_attempt(home: SmallDisk, running: Running) -> None:
+def test_data_that_can_never_fit_end_with_a_sentence(home: SmallDisk, shared: Running) -> None:
+    data = rows.raw_data("huge", bytes(110 * MB))
+    fold = rows.fold(rows.submission(data))
+    assert split(data).split_state == State.ERROR
+    size = shutil.disk_usage(home.seen).total / MB
+    for attempt in (1, 2, 3):
+        sentence = f"Attempt {attempt} ended without a result: it needs 110 MB on a disk of {size:.0f} MB."
+        assert sentence in data.log_messages
+    assert (final(fold).state, fold.cause) == (State.ERROR, Cause.INFRASTRUCTURE)
+
+
+def test_features_that_can_never_fit_end_with_a_sentence(home: SmallDisk, shared: Running) -> None:
+    data = split(rows.raw_data())
+    data.X_test = rows.content(bytes(110 * MB))
+    db.session.commit()
+    fold = another(rows.submission(data))
+    assert (final(fold).state, fold.cause, fold.attempts) == (State.ERROR, Cause.INFRASTRUCTURE, 3)
+    assert "Attempt 3 ended without a result: it needs 110 MB on a disk of" in fold.log_messages
+
+
+def test_files_that_do_not_fit_beside_the_cache_cost_no_attempt(home: SmallDisk, shared: Running) -> None:
     data = split(rows.raw_data())
     submission = rows.submission(data)
     submission.files.append(SubmissionFile(name="weights.bin", sha256=rows.content(bytes(7 * MB))))
     db.session.commit()
     home.fill(12 * MB)
     fold = another(submission)
-    running.logged(f"fold {fold.databoard_sf_id}: {FULL}")
+    shared.logged(f"fold {fold.databoard_sf_id}: {FULL}")
     home.empty()
     assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
-    assert "is gone" not in running.log()
+    assert "is gone" not in shared.log()
 
 
-def test_a_disk_filled_by_others_is_no_fault_of_the_fold_that_runs(home: SmallDisk, running: Running) -> None:
+def test_a_disk_filled_by_others_is_no_fault_of_the_fold_that_runs(home: SmallDisk, shared: Running) -> None:
     fold = asleep(iris_fold("writes_a_file_late"))
     home.fill()
-    running.logged(f"fold {fold.databoard_sf_id}: {FULL}")
+    shared.logged(f"fold {fold.databoard_sf_id}: {FULL}")
     home.empty()
     assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
 
 
-def test_a_fold_that_fills_the_disk_itself_fails_at_once(home: SmallDisk, running: Running) -> None:
+def test_a_fold_that_fills_the_disk_itself_fails_at_once(home: SmallDisk, shared: Running) -> None:
     fold = iris_fold("fills_disk")  # DISK_LIMIT is more than there is
     assert (final(fold).state, fold.cause, fold.attempts) == (State.ERROR, Cause.TRAIN_ERROR, 1)
     assert fold.log_messages.endswith("OSError: [Errno 28] No space left on device")
     assert final(another(rows.submission(fold.submission.raw_data_row))).state == State.TESTED
 
 
-@pytest.mark.usefixtures("database_url")
-def test_a_worker_that_starts_on_a_full_disk_waits_for_room(home: SmallDisk, start: Callable[..., Running]) -> None:
+def test_a_worker_that_starts_on_a_full_disk_waits_for_room(
+    home: SmallDisk, start: Callable[..., Running], config: Config
+) -> None:
     home.fill()
-    running = start(within=home.within)
+    running = start(within=home.within, DATARUN_HOME=home.path, DATABASE_URL=config.database_url)
     running.logged("no job is taken: the disk of")
     home.empty()
     running.logged("isolation:")

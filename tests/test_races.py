@@ -57,13 +57,14 @@ def worker_of_a_file(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, password_hash: str
 ) -> Iterator[Running]:
     """A worker.py whose database and queue server are of this file alone, and may stand still."""
-    config = Config(DATARUN_HOME=tmp_path_factory.mktemp("races"), SLOT_UID=users.user(0), **FAST)
+    home = tmp_path_factory.mktemp("races")
+    config = Config(DATARUN_HOME=home, SLOT_UID=users.user(0), **FAST)
     with ExitStack() as stack:
         urls = {"REDIS_URL": stack.enter_context(servers.valkey())}
         if request.param == "postgresql":
             server = request.getfixturevalue("postgres_server")
             urls["DATABASE_URL"] = stack.enter_context(servers.postgres_database(server))
-        yield stack.enter_context(instance(replace(config, **urls), password_hash))
+        yield stack.enter_context(instance(replace(config, **urls), password_hash, home))
 
 
 @pytest.fixture

@@ -50,8 +50,7 @@ def test_submissions_import_what_that_interpreter_has(
     assert "only_here is at only_here.py" in fold.log_messages
 
 
-def test_the_service_s_interpreter_does_not_have_it(start: Callable[..., Running]) -> None:
-    start()
+def test_the_service_s_interpreter_does_not_have_it(shared: Running) -> None:
     fold = final(iris_fold("imports_a_package_of_its_python"))
     assert (fold.state, fold.cause) == (State.ERROR, "import_error")
     assert fold.log_messages.endswith(
@@ -59,8 +58,7 @@ def test_the_service_s_interpreter_does_not_have_it(start: Callable[..., Running
     )
 
 
-def test_a_fold_says_what_it_ran_with(start: Callable[..., Running]) -> None:
-    start()
+def test_a_fold_says_what_it_ran_with(shared: Running) -> None:
     fold = final(iris_fold("logistic_regression"))
     assert fold.versions == {
         "python": platform.python_version(),

@@ -44,7 +44,8 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         with servers.service(home) as running:
             yield running
     else:
-        with servers.postgres() as url, servers.service(home, DATABASE_URL=url) as running:
+        server = request.getfixturevalue("postgres_server")
+        with servers.postgres_database(server) as url, servers.service(home, DATABASE_URL=url) as running:
             yield running
 
 

@@ -12,7 +12,7 @@ from workers import SOON
 from runner import tree
 from servers import die_with_parent, wait_until
 
-N_PROCESSES = 20
+N_PROCESSES = 5
 
 
 @pytest.fixture

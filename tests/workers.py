@@ -110,10 +110,10 @@ def application(config: Config, password_hash: str) -> Iterator[Flask]:
 
 
 @contextmanager
-def instance(config: Config, password_hash: str, within: Sequence[str] = ()) -> Iterator[Running]:
+def instance(config: Config, password_hash: str, logs: Path, within: Sequence[str] = ()) -> Iterator[Running]:
     """Run a worker.py that several tests share, in the context of an app; with the embedded queue, end that too."""
     with application(config, password_hash) as app, app.app_context():
-        running = Running(config, config.DATARUN_HOME / "worker.log", within=within)
+        running = Running(config, logs / "worker.log", within=within)
         try:
             yield running
             assert running.stop() == 0
