@@ -114,7 +114,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path, queue_url: str, queue
 
 @pytest.fixture(scope="session")
 def password_hash() -> str:
-    return generate_password_hash(PASSWORD)  # once: it takes long by design
+    return generate_password_hash(PASSWORD, "scrypt:1024:8:1")  # quick to check: test_auth.py has what users get
 
 
 @pytest.fixture

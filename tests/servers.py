@@ -289,12 +289,30 @@ def service(home: Path, within: Sequence[str] = (), **settings: str) -> Iterator
         if "REDIS_URL" not in settings:
             environment["REDIS_URL"] = stack.enter_context(valkey())
         result = Service(f"http://127.0.0.1:{port}", home, environment, within=within)
-        upgrade = [*within, "flask", "db", "upgrade"]
-        subprocess.run(upgrade, check=True, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        release(environment, within)
         stack.callback(_wait_for_end, result)
         stack.callback(queue_server.stop, home)
         stack.enter_context(result.run())
         yield result
+
+
+def release(environment: dict[str, str], within: Sequence[str] = ()) -> None:
+    """Make the database's tables, as `flask db upgrade` does: in this process, unless it is for those `within`."""
+    if within:
+        command = [*within, "flask", "db", "upgrade"]
+        subprocess.run(command, check=True, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        return
+    import flask_migrate
+
+    from app import bare_app, init_migrations
+    from config import Config
+    from models import db
+
+    app = bare_app(Config.from_environ(environment))
+    init_migrations(app)
+    with app.app_context():
+        flask_migrate.upgrade()
+        db.engine.dispose()
 
 
 def _wait_for_end(ended: Service) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from servers import ROOT, die_with_parent
 
-SECONDS = 20  # of faults
+SECONDS = 15  # of faults
 TIMEOUT = 300  # seconds, for all of a run
 
 

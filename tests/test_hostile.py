@@ -280,7 +280,7 @@ ROWS = [
     fine("reaches_the_network", levels=RESTRICTED),
     fine("seeks_privileges", levels=RESTRICTED),
     # honest
-    fine("needs_parallel_workers", levels=RESTRICTED, limits={"wall_time": 60, "memory": 4_000_000_000}),
+    fine("needs_parallel_workers", levels=("root", "dyno"), limits={"wall_time": 60, "memory": 4_000_000_000}),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from servers import Service
 
 N_ROWS = 100_000  # the predictions of a fold are 0.8 MB of noise, which no compression makes smaller
 N_CLIENTS = 8
-N_FOLDS = 40
+N_FOLDS = 24
 WAIT = 120  # seconds
 FACTOR = """
 class Regressor:

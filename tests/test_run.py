@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 
-from servers import ROOT, environment_of, free_port, wait_until
+from servers import ROOT, environment_of, free_port, release, wait_until
 
 START = 120  # seconds
 GONE = 15  # seconds in which everything ends
@@ -66,7 +66,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans become our children
     home = tmp_path / "home"
     home.mkdir()
-    subprocess.run(["flask", "db", "upgrade"], check=True, cwd=ROOT, env=environment_of(home, 0), capture_output=True)
+    release(environment_of(home, 0))
     opened = Terminal(home, before)
     try:
         wait_until(opened.is_ready, START, "the service is ready")

@@ -1,15 +1,12 @@
-import sys
-
 import numpy as np
 
 
 class Classifier:
     def fit(self, X, y):
-        sys.setrecursionlimit(1 << 30)
-        nested = []
+        nested = ()
         for _ in range(1_000_000):
-            nested = [nested]
-        repr(nested)
+            nested = (nested,)
+        hash(nested)
 
     def predict_proba(self, X):
         return np.full((len(X), 3), 1 / 3)
