@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from redis import Redis
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -21,22 +21,23 @@ import jobs
 from config import Config
 from models import Cause, RawData, State, SubmissionFold, now
 from recording import (
+    BATCH,
     OURS,
     Model,
     fail_waiting_folds,
+    fold_job,
     key_of,
     let_connections_go,
     lost_note,
     not_final,
+    renew,
     restarted,
     session,
-    state_of,
     waiting_folds,
 )  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-BATCH = 500  # rows of one transaction
 SWEEP_INTERVAL = 3600  # seconds between two searches for contents that nobody owns
 LEASE = "datarun:reconciler"  # one process on all hosts reconciles; two at once would do no harm
 GONE = "its worker is gone"
@@ -133,7 +134,10 @@ class Reconciler:
         described = []
         ended = 0
         with session() as opened:
-            task_ids = {model: _renew(opened, model, rows) for model in (RawData, SubmissionFold)}
+            task_ids = {
+                model: renew(opened, model, [row for its_model, row in rows if its_model is model and not row.token])
+                for model in (RawData, SubmissionFold)
+            }
             for model, row in rows:
                 if row.token is None:
                     task_id = task_ids[model].get(row[0])
@@ -146,21 +150,6 @@ class Reconciler:
                     described.append(_job(model, row, task_id))
                     log.warning("%s: has no live job, enqueued again", _name(model, row))
         return ended + jobs.enqueue_all(described)
-
-
-def _renew(opened: Session, model: Model, rows: list[Row]) -> dict[int, str]:
-    """Give the unclaimed rows of a model new jobs' ids, all at once; return those of rows that have not changed."""
-    key, table = key_of(model), model.__table__
-    task_ids = {row[0]: (row.task_id, str(uuid4())) for its_model, row in rows if its_model is model and not row.token}
-    if not task_ids:
-        return {}
-    same = table.c.task_id.is_not_distinct_from(bindparam("seen"))
-    waits = [same, model.token.is_(None), state_of(model) == State.TODO]
-    change = update(table).where(key == bindparam("row_id"), *waits).values(task_id=bindparam("renewed"))
-    values = [{"row_id": row_id, "seen": seen, "renewed": new} for row_id, (seen, new) in task_ids.items()]
-    opened.connection().execute(change, values)
-    found = opened.execute(select(key, model.task_id).where(key.in_(task_ids)))
-    return {row_id: task_id for row_id, task_id in found if task_id == task_ids[row_id][1]}
 
 
 def _take_back(opened: Session, model: Model, row: Any) -> str | None:
@@ -204,7 +193,7 @@ def _waiting_splits() -> Any:
 def _job(model: Model, row: Any, task_id: str) -> tuple[str, dict[str, Any]]:
     if model is RawData:
         return jobs.split_job(row.id, task_id, row.name, row.time_limit)
-    return jobs.fold_job(row.databoard_sf_id, task_id, row.priority, row.databoard_s, row.name, row.time_limit)
+    return fold_job(row, task_id)
 
 
 def _error(model: Model) -> dict[str, Any]:

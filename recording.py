@@ -5,7 +5,7 @@ All of it needs an app context; whoever waits or computes afterwards lets the co
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -42,6 +42,7 @@ DATABASE_GONE = (OperationalError, InterfaceError)  # what a write raises where 
 
 Model = type[RawData] | type[SubmissionFold]
 
+BATCH = 500  # rows of one transaction
 OURS = "This is a fault of the service: the submission need not change."
 
 
@@ -282,7 +283,38 @@ def waiting_folds(*conditions: ColumnElement[bool]) -> Any:
 
 
 def enqueue_waiting_folds(raw_data_id: int) -> int:
-    """Enqueue the folds that waited for their data's split; return how many."""
+    """Enqueue the folds that waited for their data's split; return how many.
+
+    They get new jobs' ids: whoever posts a fold at this instant enqueues it too, and two jobs of one id would run it
+    twice, the second in the place of the first.
+    """
     with session(writes=False) as opened:
-        rows = opened.execute(waiting_folds(RawData.id == raw_data_id, SubmissionFold.token.is_(None))).all()
-    return jobs.enqueue_all(jobs.fold_job(*row[:6]) for row in rows)
+        waiting = opened.execute(waiting_folds(RawData.id == raw_data_id, SubmissionFold.token.is_(None))).all()
+    n_enqueued = 0
+    for start in range(0, len(waiting), BATCH):
+        rows = waiting[start : start + BATCH]
+        with session() as opened:
+            task_ids = renew(opened, SubmissionFold, rows)
+        renewed = [row for row in rows if row.databoard_sf_id in task_ids]
+        n_enqueued += jobs.enqueue_all(fold_job(row, task_ids[row.databoard_sf_id]) for row in renewed)
+    return n_enqueued
+
+
+def fold_job(row: Row, task_id: str) -> tuple[str, dict[str, Any]]:
+    """Describe the job of a row of `waiting_folds`."""
+    return jobs.fold_job(row.databoard_sf_id, task_id, row.priority, row.databoard_s, row.name, row.time_limit)
+
+
+def renew(opened: Session, model: Model, rows: Sequence[Row]) -> dict[int, str]:
+    """Give rows that nobody has claimed new jobs' ids, all at once; return those of rows that have not changed."""
+    if not rows:
+        return {}
+    key, table = key_of(model), model.__table__
+    task_ids = {row[0]: (row.task_id, str(uuid4())) for row in rows}
+    same = table.c.task_id.is_not_distinct_from(bindparam("seen"))
+    waits = [same, model.token.is_(None), state_of(model) == State.TODO]
+    change = update(table).where(key == bindparam("row_id"), *waits).values(task_id=bindparam("renewed"))
+    values = [{"row_id": row_id, "seen": seen, "renewed": new} for row_id, (seen, new) in task_ids.items()]
+    opened.connection().execute(change, values)
+    found = opened.execute(select(key, model.task_id).where(key.in_(task_ids)))
+    return {row_id: task_id for row_id, task_id in found if task_id == task_ids[row_id][1]}

