@@ -1,36 +1,32 @@
-"""A slot: the process that runs one task after another for one worker, each in a child of its own, and supervises it.
+"""A slot: a supervisor that runs one task after another for one worker, each in a process of its own, and their stem.
 
-It trusts nothing that the child says but for the child's own faults, measures from outside, enforces the limits, and
-leaves no process and no file of a task behind. It goes when its worker does.
+The supervisor trusts nothing that a task's process says but for its own faults, measures from outside, enforces the
+limits, and leaves no process and no file of a task behind. It goes when its worker does, and the stem with it.
 """
 
 import errno
-import itertools
 import json
 import math
-import mmap
 import os
 import select
 import socket
-import struct
-import sys
 import sysconfig
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from . import sandbox, tree, wire
-from .first_writes import Span
 from .folders import MOST_FILES, copy_files, folder_size, make_folders, wipe
 from .log import Log
 from .posted import DATA_FUNCTIONS, ORGANISER, PACKAGE, is_code
-from .scratch import MOST_SLOTS
+from .stem import NICENESS, Place, Settings, Stem, serve
 from .task import End, Limits, Usage
-from .waiting import NICENESS, WaitingChild
+from .waiting import Starter
 
 SHORT = 0.1  # seconds; a shorter task has the cores for itself, and the next child gets ready after it
 WATCH_INTERVAL = 0.05  # seconds between two looks at memory
@@ -44,8 +40,6 @@ EXACT_SHARE = 0.1  # of the time that may go into exact looks at memory
 MOST_MARKS = 64  # at once; the child waits for an answer after each
 MOST_NUMBERS = 64  # in a fact
 SENTENCE_LENGTH = 1000  # characters that the child may add to the last sentence
-WORKER_GONE = 2  # exit status of a supervisor
-MEMORY = struct.Struct("!Q")  # bytes
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # on the disk, for a task's own folder and files
 PHASES = {  # of each kind of task, without and with a Python file of the data set's own
     ("fold", False): ("load", "import", "train", "validation", "test"),
@@ -56,203 +50,66 @@ PHASES = {  # of each kind of task, without and with a Python file of the data s
 STATES = {"train": "TRAINED", "validation": "VALIDATED"}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What all slots of a zygote share.
-
-    scratch : the folder of all running tasks.
-    environ : the environment of a task's processes.
-    first_uid : the first of slot 0's two own users, the other slots' follow; None where we are not root.
-    layers : the restrictions to apply; fewer emulate a platform that lacks some.
-    began : when the zygote did, by time.time().
-    starts : when each slot's present task began, by time.time(), infinity for none; shared by all slots.
-    first_writes : the memory that folds write to first.
-    level : what the zygote's self-test found the restrictions to be worth; a fold is never said to have had more.
-    """
-
-    scratch: Path
-    environ: dict[str, str]
-    first_uid: int | None = None
-    layers: Sequence[str] = tuple(sandbox.LAYERS)
-    began: float = field(default_factory=time.time)
-    starts: memoryview = field(default_factory=lambda: shared_floats(MOST_SLOTS, math.inf))
-    first_writes: list[Span] = field(default_factory=list)
-    level: str = "strong"
-
-    def users(self, number: int) -> tuple[int | None, int | None]:
-        """Return the users that a slot's tasks have in turn, None for our own."""
-        first = None if self.first_uid is None else self.first_uid + 2 * number
-        return first, None if first is None else first + 1
-
-
-def shared_floats(count: int, value: float) -> memoryview:
-    """Return floats that this process shares with those it forks."""
-    floats = memoryview(mmap.mmap(-1, 8 * count)).cast("d")
-    for i in range(count):
-        floats[i] = value
-    return floats
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one supervisor has that its neighbours do not.
-
-    before : reading end of a pipe that nobody else writes to than the supervisor before, which closes it when done.
-    done : the writing end of the same kind of pipe for the supervisor after.
-    taken : writing end of a pipe; told when the task is well under way, with the task's MEMORY limit.
-    home, uid : the task's folder and user: not those of the task before, which may still run.
-    memory : the memory limit that the task is expected to have, in bytes; 0 where nothing is known.
-    """
-
-    before: int
-    done: int
-    taken: int
-    home: Path
-    uid: int | None
-    memory: int
-
-
 def main(control: socket.socket, number: int, settings: Settings) -> NoReturn:
-    """Be a slot: in a process just forked from the zygote, until its worker is gone.
-
-    Each task is supervised by a process of its own, forked before the task comes. So nothing of an earlier task, its
-    files or what it printed, lies in the memory that a fold inherits.
-    """
+    """Be a slot: in a process just forked from the zygote, until its worker is gone. It becomes the stem."""
     status = 1
     try:
         tree.become_subreaper()
-        status = serve(control, number, settings)
+        folder = settings.scratch / f"slot-{number}"
+        places = settings.places(folder, number)
+        wipe(folder)  # of a slot that was killed
+        folder.mkdir(mode=0o711)  # folds' own users pass through it
+        prepared = sandbox.prepare(uid=places[0].uid)
+        ours = [os.getpid(), os.getppid()]
+        link, end = socket.socketpair()
+        supervisor = os.fork()
+        if supervisor == 0:
+            end.close()
+            supervise(control, Stem(link, ours[0]), number, places, settings)
+        link.close()
+        control.close()
+        serve(end, places, sandbox.protecting(prepared, [supervisor, *ours]), settings)
+        tree.end_all(os.getpid())
+        settings.starts[number] = math.inf
+        wipe(folder)
+        status = 0
     finally:
-        if sys.exc_info()[1]:
+        if status:
             traceback.print_exc()
-        os._exit(0 if status == WORKER_GONE else 1)  # the zygote's stack, below us, is not ours to unwind
+        os._exit(status)  # the zygote's stack, below us, is not ours to unwind
 
 
-def serve(control: socket.socket, number: int, settings: Settings) -> int:
-    """Have one task after another supervised; return the first exit status of a supervisor that is not 0.
-
-    There are at most two supervisors: one at work, and one that gets ready meanwhile.
-    """
-    folder, users = settings.scratch / f"slot-{number}", settings.users(number)
-    prepared = sandbox.prepare(uid=users[0])
-    ours = [os.getpid(), os.getppid()]
-    wipe(folder)  # of a slot that was killed
-    folder.mkdir(mode=0o711)  # folds' own users pass through it
-    working: int | None = None
-    memory = status = 0
-    before, done = os.pipe()
-    os.close(done)
-    for place in itertools.cycle((0, 1)):
-        next_before, done = os.pipe()
-        taken, taken_end = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(next_before)
-            os.close(taken)
-            turn = Turn(before, done, taken_end, folder / str(place), users[place], memory)
-            supervise(turn, control, ours, number, prepared, settings)
-        for fd in (before, done, taken_end):
-            os.close(fd)
-        before = next_before
-        if working is not None and (status := _status_of(working)):
-            break
-        told = os.read(taken, MEMORY.size)
-        os.close(taken)
-        if not told and (status := _status_of(pid)):
-            break
-        working = pid if told else None
-        memory = MEMORY.unpack(told)[0] if told else memory
-    tree.end_all(os.getpid())
-    settings.starts[number] = math.inf
-    wipe(folder)
-    return status
-
-
-def _status_of(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def supervise(
-    turn: Turn,
-    control: socket.socket,
-    ours: list[int],
-    number: int,
-    prepared: sandbox.Prepared,
-    settings: Settings,
-) -> NoReturn:
-    """Be a supervisor: get a child ready, in one's turn have it do the next task from the worker, and end."""
+def supervise(control: socket.socket, stem: Stem, number: int, places: Sequence[Place], settings: Settings) -> NoReturn:
+    """Be the supervisor: have one task of the worker after another done, until it is gone."""
     status = 1
     try:
-        sandbox.die_with(ours[0])
-        tree.become_subreaper()
-        with suppress(AttributeError):  # where the system has no such thing
-            settings.starts.obj.madvise(mmap.MADV_DONTFORK)  # no fold may write to it: madvise(2)
-        starter = Starter(turn, sandbox.protecting(prepared, [os.getpid(), *ours]), settings)
-        if turn.memory:
-            with suppress(OSError):  # told when the task comes
-                starter.get_ready(turn.memory)
-        os.read(turn.before, 1)
+        sandbox.die_with(stem.pid)
         with suppress(PermissionError):  # as root; else the task alone steps back
             os.nice(-NICENESS)
-        message, files = wire.receive(control)
-        if "stop" not in message:  # else it crossed the end of its task
+        starter = Starter(stem, places)
+        while True:
+            message, files = wire.receive(control)
+            if "stop" in message:  # it crossed the end of its task
+                continue
             try:
-                Task(message, files, control, number, starter, settings).run()
+                with closing(Task(message, files, control, number, stem, starter, settings)) as task:
+                    task.run()
             except OSError as error:
                 if error.errno not in NO_ROOM:
                     raise
-                settings.starts[number] = math.inf
-                wipe(turn.home)
+                starter.clear()
+                for place in places:
+                    wipe(place.home)
                 wire.send(control, {"no room": ""})
-        tree.end_all(os.getpid())  # the child that was not needed
-        wipe(turn.home)
-        os.close(turn.done)
+            settings.starts[number] = math.inf
+            for fd in files:
+                os.close(fd)
+    except (EOFError, ConnectionError):  # the worker is gone, or the stem
         status = 0
-    except (EOFError, ConnectionError):
-        status = WORKER_GONE
     finally:
-        if status == 1:
+        if status:
             traceback.print_exc()
         os._exit(status)
-
-
-class Starter:
-    """Has a child ready for the task of a turn."""
-
-    def __init__(self, turn: Turn, prepared: sandbox.Prepared, settings: Settings) -> None:
-        self.turn = turn
-        self._prepared = prepared
-        self._settings = settings
-        self._ready: WaitingChild | None = None
-        self._told = False
-
-    def get_ready(self, memory: int) -> WaitingChild:
-        """Fork a child for a task of this memory limit, in bytes."""
-        policy = sandbox.Policy(
-            scratch=self.turn.home,
-            uid=self.turn.uid,
-            parent=os.getpid(),
-            shared_memory=memory // 4,
-            limits=None,
-            layers=self._settings.layers,
-        )
-        self._ready = WaitingChild(policy, self._prepared, self._settings.environ, self._settings.first_writes)
-        return self._ready
-
-    def take(self, memory: int) -> WaitingChild:
-        """Return the child that is ready, or another where it has ended or was expected to have another limit."""
-        ready = self._ready
-        if ready and ready.policy.shared_memory == memory // 4 and ready.lives():
-            return ready
-        tree.end_all(os.getpid())
-        wipe(self.turn.home)
-        return self.get_ready(memory)
-
-    def have_next_get_ready(self, memory: int) -> None:
-        """Tell the slot, once, that its next supervisor may use the time."""
-        if not self._told:
-            os.write(self.turn.taken, MEMORY.pack(memory))
-        self._told = True
 
 
 class Task:
@@ -264,6 +121,7 @@ class Task:
         files: Sequence[int],
         control: socket.socket,
         number: int,
+        stem: Stem,
         starter: Starter,
         settings: Settings,
     ) -> None:
@@ -275,15 +133,19 @@ class Task:
             self._packages[ORGANISER] = self._take_files(self._job["specific"] if self._kind == "fold" else [])
         self._control = control
         self._number = number
+        self._stem = stem
         self._starter = starter
         self._settings = settings
         self._limits = Limits(**self._job["limits"])
         self._phases = PHASES[self._kind, specific]
-        self._home = home = starter.turn.home
         self._result = wire.anonymous_file(settings.scratch)
         self._outputs: list[BinaryIO] = []
         if self._kind == "split":
             self._outputs = [wire.anonymous_file(), *(wire.anonymous_file(settings.scratch) for _ in range(2))]
+        settings.starts[number] = time.time()
+        self._child = starter.take(self._limits.memory)
+        self._pid = self._child.pid
+        self._home = home = self._child.place.home
         self._log = Log(self._limits.log_kept, _shortened(home, self._packages))
         self._log_sent = (0, time.monotonic())
         self._outbox = b""
@@ -307,21 +169,28 @@ class Task:
 
     def run(self) -> None:
         """Run the task to its end and tell the worker."""
-        self._settings.starts[self._number] = time.time()
-        self._child = self._starter.take(self._limits.memory)
         self._fill_folders()
         end = self._supervise()
         if stopped := end.kind == "done" and self._stopped == [self._pid]:
             self._finish(end)  # nobody waits for the end of a process that runs no more
-        tree.end_all(os.getpid())
+        self._stem.end_all(self._starter.spare())
         self._settings.starts[self._number] = math.inf
         self._clean()
         if not stopped:
             self._finish(end)
-        self._starter.have_next_get_ready(self._limits.memory)
+        self._starter.get_ready(self._limits.memory)
+
+    def close(self) -> None:
+        """Close what it has opened, as it has ended."""
+        self._child.close()
+        for file in (self._result, *self._outputs):
+            file.close()
+
+    def _processes(self) -> Iterator[int]:
+        return self._stem.processes(self._starter.spare())
 
     def _fill_folders(self) -> None:
-        uid = self._starter.turn.uid
+        uid = self._child.place.uid
         for package, files in self._packages.items():
             if package != PACKAGE:  # that is there
                 make_folders([self._home / package], uid)
@@ -345,16 +214,14 @@ class Task:
         """Remove all files that the task left, its own folder and elsewhere."""
         wipe(self._home)
         if "uid" in self._layers:
-            sandbox.sweep_user(self._starter.turn.uid)
+            sandbox.sweep_user(self._child.place.uid)
         elif "shm" not in self._layers:
             sandbox.sweep_shared_memory(self._settings.began, min(self._settings.starts))
 
     def _supervise(self) -> End:
         self._start = self._since = time.monotonic()
-        self._cpu_time = tree.CpuTime()
+        self._cpu_time = tree.CpuTime(self._stem.pid, self._processes())
         self._cpu_start = self._cpu_since = self._cpu_time.begin
-        self._slot = os.getpid()
-        self._pid = self._child.pid
         self._memory = self._hwm = tree.peak_memory(self._pid)
         mapped = self._mapped = sum(os.fstat(fd).st_size for fd in self._files)
         handed = [*self._files, *(file.fileno() for file in (self._result, *self._outputs))]
@@ -377,7 +244,7 @@ class Task:
         poll = select.poll()
         for fd in (log, marks.fileno(), self._control.fileno(), *self._child.exited):
             poll.register(fd, select.POLLIN)
-        next_look = next_disk = 0.0
+        next_look, next_disk = self._start, self._start + DISK_INTERVAL
         deadline = self._start + self._limits.wall_time
         while True:
             if self._outbox:
@@ -404,9 +271,9 @@ class Task:
             if self._log.size > self._limits.log:
                 return self._end("log_limit", self._limits.log)
             if now - self._start > SHORT:
-                self._starter.have_next_get_ready(self._limits.memory)
+                self._starter.get_ready(self._limits.memory)
             if now >= next_look:
-                pids = list(tree.descendants(self._slot))
+                pids = list(self._processes())
                 self._many = len(pids) > MANY
                 if self._too_much_memory(pids):
                     return self._end("memory_limit", self._limits.memory)
@@ -415,7 +282,7 @@ class Task:
                 next_look = now + max(WATCH_INTERVAL, 2 * (time.monotonic() - now))
             if now >= next_disk:
                 size, files = folder_size(self._home, self._disk)
-                removed, memory = tree.out_of_sight(self._slot, self._known, deadline)
+                removed, memory = tree.out_of_sight(self._processes(), self._known, deadline)
                 next_disk = now + max(DISK_INTERVAL, 3 * (time.monotonic() - now))
                 if memory > self._limits.memory:
                     return self._end("memory_limit", self._limits.memory)
@@ -429,14 +296,14 @@ class Task:
         """Return the child's exit status, negative for a signal, or None while it runs."""
         if self._child.exited and self._child.exited[0] not in events:
             return None
-        pid, status = os.waitpid(self._pid, os.WNOHANG)
-        return os.waitstatus_to_exitcode(status) if pid else None
+        [status] = self._stem.wait([self._pid], block=False)
+        return status
 
     def _end(self, kind: str, detail: Any = None, fault: str | None = None) -> End:
-        turn = self._starter.turn  # first they are stopped: measuring takes long where many are busy
-        if self._many and turn.uid is not None:
-            tree.stop_user(turn.uid)
-        self._stopped = tree.stop_all(os.getpid())
+        uid = self._child.place.uid  # first they are stopped: measuring takes long where many are busy
+        if self._many and uid is not None:
+            tree.stop_user(uid)
+        self._stopped = self._stem.stop_all(self._starter.spare())
         phase, usage = self._phase, self._close_phase()
         if len(self._done) < len(self._phases):
             self._done[phase] = usage
@@ -446,7 +313,7 @@ class Task:
 
     def _close_phase(self) -> Usage:
         """Return what the present phase has taken until now, and let the next one begin."""
-        pids = list(tree.descendants(self._slot))
+        pids = list(self._processes())
         now, cpu = time.monotonic(), self._cpu_time.read(pids)
         sample = self._sample_memory(pids)
         hwm = tree.peak_memory(self._pid)
@@ -464,13 +331,13 @@ class Task:
     def _too_much_memory(self, pids: Iterable[int]) -> bool:
         sample = self._sample_memory(pids)
         if sample <= self._allowance and self._most > self._allowance:
-            sample += tree.shared_memory(self._pid, os.getpid())
+            sample += tree.shared_memory(self._pid, pids)
         if sample <= self._allowance:
             return False
         began = time.monotonic()
         if began < self._next_exact:
             return False
-        exact = tree.proportional_memory(os.getpid(), self._start + self._limits.wall_time)
+        exact = tree.proportional_memory(self._processes(), self._start + self._limits.wall_time)
         self._next_exact = began + (time.monotonic() - began) / EXACT_SHARE
         return exact is None or exact > self._allowance
 
@@ -564,9 +431,14 @@ def _plain(usages: dict[str, Usage]) -> dict[str, dict[str, float]]:
     return {phase: asdict(usage) for phase, usage in usages.items()}
 
 
+@cache
+def _libraries() -> list[str]:
+    paths = sysconfig.get_paths()
+    return [paths[name] for name in ("purelib", "platlib", "stdlib")]
+
+
 def _shortened(home: Path, packages: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """Return what a log shows shorter: files and modules of these packages by their own names, libraries by theirs."""
-    paths = sysconfig.get_paths()
-    folders = (*(home / package for package in packages), paths["purelib"], paths["platlib"], paths["stdlib"])
+    folders = (*(home / package for package in packages), *_libraries())
     modules = [(package, Path(name).stem) for package, names in packages.items() for name in names if is_code(name)]
     return {f"{path}/": "" for path in folders} | {f"{package}.{stem}": stem for package, stem in modules}

@@ -1,7 +1,7 @@
-"""The processes of one task, seen from the supervisor that started them: what they use, and how all of them end.
+"""The processes of one task, seen by the supervisor: what they use, and how all of them end.
 
-The supervisor is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): whatever a task's processes leave behind, by
-double fork, setsid or otherwise, becomes its child. So the tree below the supervisor is the task.
+They are forked from a stem (stem.py), which is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): whatever a task's
+processes leave behind, by double fork, setsid or otherwise, becomes its child. So the tree below it is the task.
 """
 
 import math
@@ -10,7 +10,7 @@ import resource
 import signal
 import stat
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 
@@ -56,20 +56,33 @@ def _children(pid: int) -> list[int]:
     return pids
 
 
-def end_all(root: int, spare: Container[int] = ()) -> None:
-    """Kill and reap everything below `root`, which is this process, but `spare` and what is below it.
+def wait(pids: Iterable[int], block: bool) -> list[int | None]:
+    """Reap children; return their exit statuses, negative for a signal, None where one still runs or is not ours."""
+    return [_wait(pid, 0 if block else os.WNOHANG) for pid in pids]
+
+
+def _wait(pid: int, options: int) -> int | None:
+    with suppress(ChildProcessError):  # it was not adopted, where there is no subreaper
+        reaped, status = os.waitpid(pid, options)
+        return os.waitstatus_to_exitcode(status) if reaped else None
+    return None
+
+
+Wait = Callable[[Sequence[int], bool], object]
+
+
+def end_all(root: int, spare: Container[int] = (), wait: Wait = wait) -> None:
+    """Kill and reap everything below `root` but `spare` and what is below it; `wait` is that of the process `root`.
 
     Everything is stopped first, until nothing new appears: killing without stopping never catches up with a fork bomb.
     """
-    while stopped := stop_all(root, spare):
+    while stopped := stop_all(root, spare, wait):
         for pid in stopped:
             _signal(pid, signal.SIGKILL)
-        for pid in stopped:
-            with suppress(ChildProcessError):  # not reaped by us: it was not adopted, where there is no subreaper
-                os.waitpid(pid, 0)
+        wait(stopped, True)
 
 
-def stop_all(root: int, spare: Container[int] = ()) -> list[int]:
+def stop_all(root: int, spare: Container[int] = (), wait: Wait = wait) -> list[int]:
     """Stop everything below `root` but `spare` and what is below it; return the process ids, parents first.
 
     Each look stops all that it finds, again too: whatever still ran may have continued the others. What has ended is
@@ -77,10 +90,7 @@ def stop_all(root: int, spare: Container[int] = ()) -> list[int]:
     """
     seen: set[int] = set()
     for _ in range(MOST_LOOKS):
-        for pid in _children(root):
-            if pid not in spare:
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+        wait([pid for pid in _children(root) if pid not in spare], False)
         found = []
         for pid in descendants(root, spare):
             _signal(pid, signal.SIGSTOP)  # at once: the children that are looked for next are its last
@@ -117,22 +127,22 @@ def _signal(pid: int, sig: signal.Signals) -> None:
 
 
 class CpuTime:
-    """Adds up the CPU time of all processes below this one, ended ones included.
+    """Adds up the CPU time of all processes of a task below the process `root`, ended ones included.
 
     What a process took is added to its parent when that waits for it. Where the kernel was told to forget it instead
     (a parent that ignores SIGCHLD: wait(2)), what was last seen of it counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: int, pids: Iterable[int]) -> None:
+        self._root = root
         self._seen: dict[int, tuple[float, float]] = {}
         self._ended = self._missing = self._lost = 0.0
-        self.begin = self.read(descendants(os.getpid()))
+        self.begin = self.read(pids)
 
     def read(self, pids: Iterable[int]) -> float:
-        """Return the seconds until now; `pids` are all processes below this one."""
+        """Return the seconds until now; `pids` are all processes of the task."""
         before, ended_before = self._seen, self._ended
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self._ended = usage.ru_utime + usage.ru_stime
+        _own, self._ended = _cpu_times(self._root) or (0.0, ended_before)
         self._seen = {pid: times for pid in pids if (times := _cpu_times(pid))}
         gone = sum(sum(times) for pid, times in before.items() if pid not in self._seen)
         added = self._ended - ended_before
@@ -185,20 +195,20 @@ def _resident(folder: str) -> tuple[int, int]:
     return resident * PAGE, shared * PAGE
 
 
-def shared_memory(first: int, root: int) -> int:
-    """Return the resident bytes of memory that the task's processes but the first may share, counted for each."""
-    return sum(_status(pid, "RssShmem:") for pid in descendants(root) if pid != first)
+def shared_memory(first: int, pids: Iterable[int]) -> int:
+    """Return the resident bytes of memory that processes but the first may share, counted for each."""
+    return sum(_status(pid, "RssShmem:") for pid in pids if pid != first)
 
 
-def out_of_sight(root: int, known: Container[tuple[int, int]], deadline: float = math.inf) -> tuple[int, int]:
-    """Return the bytes of the task's files without a path, and of its memory that is resident in no process.
+def out_of_sight(pids: Iterable[int], known: Container[tuple[int, int]], deadline: float = math.inf) -> tuple[int, int]:
+    """Return the bytes of the processes' files without a path, and of their memory that is resident in none of them.
 
     The files are those open or mapped but the `known` ones; the memory is page tables, what shared maps hold, and the
     most that sockets may hold. All but page tables is seen where we may look into the processes. No more is added up
     after the `deadline`, by time.monotonic().
     """
     tables, files, memory = 0, {}, {}
-    for pid in descendants(root):
+    for pid in pids:
         if time.monotonic() > deadline:
             break
         tables += _status(pid, "VmPTE:")
@@ -238,13 +248,13 @@ def identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def proportional_memory(root: int, deadline: float = math.inf) -> int | None:
-    """Return the proportional set size of the task in bytes, or None where the kernel does not let us read it.
+def proportional_memory(pids: Iterable[int], deadline: float = math.inf) -> int | None:
+    """Return the proportional set size of processes in bytes, or None where the kernel does not let us read it.
 
     It takes long where many processes are busy: by time.monotonic(), it adds up no more after the `deadline`.
     """
     total = 0
-    for pid in descendants(root):
+    for pid in pids:
         if time.monotonic() > deadline:
             break
         try:

@@ -1,41 +1,31 @@
-"""A task's process before its task is there: forked, all of ours left behind, restricted; it waits for its work.
+"""The process that waits for a slot's next task, as the supervisor sees it.
 
-To get so far takes about as long as a small fold trains; so it is done while the task before runs. The supervisor
-forks it and sends it one message (wire.py) with its work: {"kind", "job", "limits", "mapped"}, and the open files.
+To get ready (entry.py) takes about as long as a small fold trains; so it is done while the task before runs.
 """
 
-import multiprocessing
+import itertools
 import os
 import select
-import signal
 import socket
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from . import child, sandbox, tree, wire
-from .first_writes import Span, copy
-from .folders import make_folders
+from . import sandbox, wire
+from .folders import make_folders, wipe
 from .posted import PACKAGE
-
-NICENESS = 5  # by which a task comes after its supervisor, or many busy processes would keep it from the limits
-FAILED = 70  # exit status of a process that could not begin: EX_SOFTWARE of sysexits.h
-N_OUTPUTS = {"fold": 0, "split": 3}  # files for what a task makes, after the one for its result
+from .stem import NICENESS, Place, Stem
 
 
 class WaitingChild:
-    """The process, as its supervisor sees it.
+    """The process; `close` it when it has ended.
 
     Parameters
     ----------
-    policy : what it may do. Its limits are None: they come with the work.
-    prepared : what the zygote found out for `sandbox.restrict`.
-    environ : its environment, but for what names its folder.
-    first_writes : the memory that it copies while it waits.
+    stem : what it is forked from.
+    place : its folder and user.
+    memory : the limit of the task that is expected, in bytes.
 
     Attributes
     ----------
@@ -43,27 +33,32 @@ class WaitingChild:
     log : descriptor of the pipe that it prints to; reading does not block.
     marks : the socket of its marks, which gets the work first.
     exited : descriptors of which the first becomes readable when the process ends; empty where there is no such thing.
+
+    Raises OSError where there is no room for its folder, or no process to be had.
     """
 
-    def __init__(
-        self,
-        policy: sandbox.Policy,
-        prepared: sandbox.Prepared,
-        environ: dict[str, str],
-        first_writes: list[Span],
-    ) -> None:
-        self.policy = policy
-        home = policy.scratch
-        make_folders([home, home / "tmp", home / PACKAGE], policy.uid)
+    def __init__(self, stem: Stem, place: Place, memory: int) -> None:
+        self.place = place
+        self.memory = memory
+        make_folders([place.home, place.home / "tmp", place.home / PACKAGE], place.uid)
         self.log, log_end = os.pipe()
         self.marks, marks_end = socket.socketpair()
-        self.pid = os.fork()
-        if self.pid == 0:
-            _wait_and_work(log_end, marks_end, policy, prepared, environ, first_writes)
-        os.close(log_end)
-        marks_end.close()
+        self.exited: list[int] = []
+        try:
+            self.pid = stem.fork(place.number, memory, log_end, marks_end.fileno())
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(log_end)
+            marks_end.close()
         os.set_blocking(self.log, False)
         self.exited = open_process(self.pid)
+
+    def close(self) -> None:
+        self.marks.close()
+        for fd in (self.log, *self.exited):
+            os.close(fd)
 
     def lives(self) -> bool:
         """Whether it still waits for its work, as far as can be told."""
@@ -96,67 +91,47 @@ def open_process(pid: int) -> list[int]:
         return []
 
 
-def _wait_and_work(
-    log: int,
-    marks: socket.socket,
-    policy: sandbox.Policy,
-    prepared: sandbox.Prepared,
-    environ: dict[str, str],
-    first_writes: list[Span],
-) -> NoReturn:
-    """In the forked child: leave all of ours behind, wait for the task's work, do it."""
-    try:
-        home = policy.scratch
-        enter_child(log, {marks.fileno()}, home, environ)
-        layers = sandbox.restrict(policy, prepared)
-        copy(first_writes, enough=lambda: bool(select.select([marks], [], [], 0)[0]))
-        message, files = wire.receive(marks)
-        limits = message["limits"]
-        limits["memory"] += tree.data_size() + message["mapped"]
-        layers |= sandbox.limit(sandbox.ProcessLimits(**limits), policy, layers)
-        os.chdir(home / PACKAGE)
-        mark = child.mark_on(marks.fileno())
-        mark(mark="started", layers=sorted(layers))
-    except BaseException as error:  # said by the exit status: this process must not go on as a second supervisor
-        if not isinstance(error, EOFError):  # its supervisor has ended
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-        os._exit(FAILED)
-    child.run(_work(message["kind"], message["job"], home, files), mark, home)
-    os._exit(FAILED)
+class Starter:
+    """Has a child ready for the next task, at one place while the task before may still run at another."""
 
+    def __init__(self, stem: Stem, places: Sequence[Place]) -> None:
+        self._stem = stem
+        self._places = itertools.cycle(places)
+        self._place = next(self._places)  # of the next child
+        self._ready: WaitingChild | None = None
+        self._tried = False  # since the last task was taken
 
-def _work(kind: str, job: dict[str, Any], home: Path, files: list[int]) -> Callable[[child.Mark], None]:
-    n_inputs = len(files) - 1 - N_OUTPUTS[kind]
-    inputs, (result, *outputs) = files[:n_inputs], [os.fdopen(fd, "w+b") for fd in files[n_inputs:]]
-    if kind == "fold":
-        return lambda mark: child.train_test_fold(job, home, inputs, result, mark)
-    if job["specific"]:
-        return lambda mark: child.split_by_specific(job, home, inputs, outputs, mark)
-    return lambda mark: child.split_raw_data(job, inputs, result, outputs, mark)
+    def spare(self) -> Container[int]:
+        """Return the processes below the stem that are not the task's: this one, and the child that is ready."""
+        return {os.getpid(), *([self._ready.pid] if self._ready else [])}
 
+    def get_ready(self, memory: int) -> None:
+        """Once a task, have a child ready for the next one, of this memory limit in bytes."""
+        if not self._tried:
+            self._tried = True
+            with suppress(OSError):  # told when the task comes
+                self._fork(memory)
 
-def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -> None:
-    """Leave the slot's session, signals, descriptors, environment and Python state behind."""
-    os.setsid()
-    os.nice(NICENESS)
-    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(sig, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
-    for fd in map(int, os.listdir("/dev/fd")):
-        if fd > 2 and fd not in keep:
-            with suppress(OSError):  # the listing's own
-                os.close(fd)
-    os.umask(0o077)
-    os.environ.clear()
-    os.environ.update(environ, HOME=str(home), TMPDIR=str(home / "tmp"), JOBLIB_TEMP_FOLDER=str(home / "tmp"))
-    tempfile.tempdir = None
-    sys.stdin = sys.__stdin__ = open(0)  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
-    sys.argv = [""]
-    if tree.LINUX:
-        multiprocessing.set_start_method("fork", force=True)  # Python 3.14's default would need sockets
-    sys.modules["__main__"] = type(sys)("__main__")  # else loky's workers would import the zygote as their main module
+    def take(self, memory: int) -> WaitingChild:
+        """Return the child that is ready, or another where it has ended or was expected to have another limit."""
+        if not self._ready or self._ready.memory != memory or not self._ready.lives():
+            self.clear()
+            self._fork(memory)
+        child, self._ready, self._tried = self._ready, None, False
+        self._place = next(self._places)
+        return child
+
+    def clear(self) -> None:
+        """End all that is below the stem but this process, and leave the next place empty."""
+        if self._ready:
+            self._ready.close()
+            self._ready = None
+        self._stem.end_all(self.spare())
+        wipe(self._place.home)
+
+    def _fork(self, memory: int) -> None:
+        try:
+            self._ready = WaitingChild(self._stem, self._place, memory)
+        except OSError:
+            wipe(self._place.home)
+            raise

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from . import first_writes, sandbox, selftest, slot, tree, wire
 from .scratch import sweep, take_number
+from .stem import Settings
 
 # What submissions import most: a fold's first use would cost it tens of milliseconds.
 PRELOADED = (
@@ -73,7 +74,7 @@ def main(control: socket.socket) -> None:
         signal.signal(sig, signal.SIG_IGN)  # it ends when its worker does
     sandbox.protect()
     secrets = [Path(path) for path in settings.pop("secrets")]
-    shared = slot.Settings(Path(settings.pop("scratch")), **settings)
+    shared = Settings(Path(settings.pop("scratch")), **settings)
     if shared.first_uid is not None:
         sandbox.open_ways(sandbox.readable_paths(), [shared.scratch])
     prepared = sandbox.prepare(uid=shared.first_uid)

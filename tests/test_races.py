@@ -344,7 +344,9 @@ def hasty_fold() -> SubmissionFold:
 @on_sqlite
 def test_fold_whose_supervisor_stands_still_runs_again(shared: Running) -> None:
     fold = hasty_fold()
-    supervisor = min(shared.slot().children(), key=psutil.Process.create_time)  # the other one waits for its turn
+    supervisor = min(
+        shared.slot().children(), key=psutil.Process.create_time
+    )  # the others are the fold and the next one
     with standing_still(supervisor):
         wait_until(lambda: fresh(fold).attempts == 2, SOON, "it runs again")
     assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
@@ -352,18 +354,12 @@ def test_fold_whose_supervisor_stands_still_runs_again(shared: Running) -> None:
 
 
 @on_sqlite
-def test_fold_whose_slot_stands_still_runs_again(shared: Running) -> None:
-    first = hasty_fold()
-    slot = shared.slot()
-    wait_until(lambda: len(slot.children()) == 2, SOON, "the next supervisor is there")
-    with standing_still(slot):
-        assert (final(first).state, first.attempts) == (State.TESTED, 1)
-        second, later = rows.fold(first.submission), rows.fold(first.submission)
-        jobs.enqueue(second)
-        assert (final(second).state, second.attempts) == (State.TESTED, 1)  # by the supervisor that waited for its turn
-        jobs.enqueue(later)
-        wait_until(lambda: fresh(later).attempts == 2, SOON, "it runs again")
-    assert (final(later).state, later.attempts) == (State.TESTED, 2)
+def test_fold_whose_stem_stands_still_runs_again(shared: Running) -> None:
+    fold = hasty_fold()
+    with standing_still(shared.slot()):  # its supervisor cannot end the fold's processes
+        wait_until(lambda: fresh(fold).attempts == 2, SOON, "it runs again")
+    assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
+    assert "Attempt 1 ended without a result: the process that ran it was killed or stopped." in fold.log_messages
 
 
 @pytest.mark.parametrize("worker_of_a_file", ["postgresql"], indirect=True)

@@ -433,18 +433,37 @@ def start_flood(slot: Slot, iris: Data) -> None:
         pass
 
 
+def supervisor_of(stem: psutil.Process) -> psutil.Process:
+    """The first that a stem has forked."""
+    return min(stem.children(), key=psutil.Process.create_time)
+
+
+@pytest.mark.parametrize("victim", ["stem", "supervisor"])
 def test_a_slot_that_is_killed_is_lost_and_its_fold_dies_with_it(
-    second_slot: tuple[Slot, psutil.Process], iris: Data
+    second_slot: tuple[Slot, psutil.Process], iris: Data, victim: str
 ) -> None:
-    slot, process = second_slot
+    slot, stem = second_slot
     start_flood(slot, iris)
-    below = process.children(recursive=True)
-    process.kill()
+    processes = [stem, *stem.children(recursive=True)]
+    (stem if victim == "stem" else supervisor_of(stem)).kill()
     with pytest.raises(SlotLost):
         while slot.receive(timeout=60):
             pass
-    _gone, alive = psutil.wait_procs(below, timeout=10)
+    _gone, alive = psutil.wait_procs(processes, timeout=10)
     assert alive == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees what a process that is not dumpable has open")
+def test_a_supervisor_keeps_nothing_of_its_tasks_open(second_slot: tuple[Slot, psutil.Process], iris: Data) -> None:
+    slot, stem = second_slot
+    run(slot, iris.task("logistic_regression", np.arange(90)))
+    run(slot, iris.task("logistic_regression", np.arange(90)))
+    processes = [stem, supervisor_of(stem)]
+    wait_until(lambda: len(stem.children()) == 2, 10, "the next one is ready")
+    before = [process.num_fds() for process in processes]
+    for submission in ("logistic_regression", "forks_without_end", "calls_sys_exit"):
+        run(slot, iris.task(submission, np.arange(90), with_limits(wall_time=0.5)))
+    wait_until(lambda: [p.num_fds() for p in processes] == before, 10, "all that the tasks needed is closed")
 
 
 def test_a_fold_dies_with_its_worker(second_slot: tuple[Slot, psutil.Process], iris: Data) -> None:

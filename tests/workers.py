@@ -72,7 +72,7 @@ class Running:
         return [p for p in self._known if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
     def slot(self) -> psutil.Process:
-        """The slot of the only worker."""
+        """The slot of the only worker: its stem."""
         children = wait_until(lambda: len(found := self.zygote().children()) == 1 and found, SOON, "there is one slot")
         return children[0]
 

@@ -1,0 +1,102 @@
+"""A task's process before its task is there: it leaves all of ours behind, restricts itself, and waits for its work.
+
+That comes from the supervisor (waiting.py) in one message (wire.py): {"kind", "job", "limits", "mapped"}, and the open
+files.
+"""
+
+import multiprocessing
+import os
+import select
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import child, sandbox, tree, wire
+from .first_writes import Span, copy
+from .posted import PACKAGE
+
+FAILED = 70  # exit status of a process that could not begin: EX_SOFTWARE of sysexits.h
+N_OUTPUTS = {"fold": 0, "split": 3}  # files for what a task makes, after the one for its result
+
+
+def wait_and_work(
+    log: int,
+    marks_end: int,
+    policy: sandbox.Policy,
+    prepared: sandbox.Prepared,
+    niceness: int,
+    environ: dict[str, str],
+    first_writes: list[Span],
+) -> NoReturn:
+    """In the forked child: leave all of ours behind, wait for the task's work, do it.
+
+    Parameters
+    ----------
+    log, marks_end : its ends of the pipe that it prints to and of the socket of its marks.
+    policy : what it may do. Its limits are None: they come with the work.
+    prepared : what the stem found out for `sandbox.restrict`.
+    niceness : its priority while it waits.
+    environ : its environment, but for what names its folder.
+    first_writes : the memory that it copies while it waits.
+    """
+    try:
+        home = policy.scratch
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+        marks = socket.socket(fileno=marks_end)
+        enter_child(log, {marks_end}, home, environ)
+        layers = sandbox.restrict(policy, prepared)
+        copy(first_writes, enough=lambda: bool(select.select([marks], [], [], 0)[0]))
+        message, files = wire.receive(marks)
+        limits = message["limits"]
+        limits["memory"] += tree.data_size() + message["mapped"]
+        layers |= sandbox.limit(sandbox.ProcessLimits(**limits), policy, layers)
+        os.chdir(home / PACKAGE)
+        mark = child.mark_on(marks_end)
+        mark(mark="started", layers=sorted(layers))
+    except BaseException as error:  # said by the exit status: this process must not go on as a second stem
+        if not isinstance(error, EOFError):  # its supervisor has ended
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+        os._exit(FAILED)
+    child.run(_work(message["kind"], message["job"], home, files), mark, home)
+    os._exit(FAILED)
+
+
+def _work(kind: str, job: dict[str, Any], home: Path, files: list[int]) -> Callable[[child.Mark], None]:
+    n_inputs = len(files) - 1 - N_OUTPUTS[kind]
+    inputs, (result, *outputs) = files[:n_inputs], [os.fdopen(fd, "w+b") for fd in files[n_inputs:]]
+    if kind == "fold":
+        return lambda mark: child.train_test_fold(job, home, inputs, result, mark)
+    if job["specific"]:
+        return lambda mark: child.split_by_specific(job, home, inputs, outputs, mark)
+    return lambda mark: child.split_raw_data(job, inputs, result, outputs, mark)
+
+
+def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -> None:
+    """Leave the slot's session, signals, descriptors, environment and Python state behind."""
+    os.setsid()
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(sig, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    for fd in map(int, os.listdir("/dev/fd")):
+        if fd > 2 and fd not in keep:
+            with suppress(OSError):  # the listing's own
+                os.close(fd)
+    os.umask(0o077)
+    os.environ.clear()
+    os.environ.update(environ, HOME=str(home), TMPDIR=str(home / "tmp"), JOBLIB_TEMP_FOLDER=str(home / "tmp"))
+    tempfile.tempdir = None
+    sys.stdin = sys.__stdin__ = open(0)  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
+    sys.argv = [""]
+    if tree.LINUX:
+        multiprocessing.set_start_method("fork", force=True)  # Python 3.14's default would need sockets
+    sys.modules["__main__"] = type(sys)("__main__")  # else loky's workers would import the zygote as their main module

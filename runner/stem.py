@@ -1,0 +1,144 @@
+"""The stem of a slot: the process that its supervisor and, one after another, its tasks' processes are forked from.
+
+It never sees a task: so nothing of an earlier one, its files or what it printed, lies in the memory that a task's
+process inherits. It adopts what these leave behind (tree.py), reaps what it is told to, and goes when its supervisor
+does.
+
+supervisor -> stem   {"fork": place, "memory": bytes}, two files: the child's ends of its log and of its marks
+                     {"wait": [pid, ...], "block": whether to wait for their ends}
+stem -> supervisor   {"pid": pid} or {"errno": number}
+                     {"statuses": [exit status or null, ...]}
+"""
+
+import math
+import mmap
+import os
+import socket
+import time
+from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import entry, sandbox, tree, wire
+from .first_writes import Span
+from .scratch import MOST_SLOTS
+
+NICENESS = 5  # by which a task comes after its supervisor, or many busy processes would keep it from the limits
+TIMEOUT = 20.0  # seconds; a stem that takes longer to answer stands still
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all slots of a zygote share.
+
+    scratch : the folder of all running tasks.
+    environ : the environment of a task's processes.
+    first_uid : the first of slot 0's two own users, the other slots' follow; None where we are not root.
+    layers : the restrictions to apply; fewer emulate a platform that lacks some.
+    began : when the zygote did, by time.time().
+    starts : when each slot's present task began, by time.time(), infinity for none; shared by all slots.
+    first_writes : the memory that folds write to first.
+    level : what the zygote's self-test found the restrictions to be worth; a fold is never said to have had more.
+    """
+
+    scratch: Path
+    environ: dict[str, str]
+    first_uid: int | None = None
+    layers: Sequence[str] = tuple(sandbox.LAYERS)
+    began: float = field(default_factory=time.time)
+    starts: memoryview = field(default_factory=lambda: shared_floats(MOST_SLOTS, math.inf))
+    first_writes: list[Span] = field(default_factory=list)
+    level: str = "strong"
+
+    def places(self, folder: Path, number: int) -> "list[Place]":
+        """Return where the tasks of a slot are in turn: its next one gets ready while one may still run."""
+        first = None if self.first_uid is None else self.first_uid + 2 * number
+        return [Place(i, folder / str(i), None if first is None else first + i) for i in (0, 1)]
+
+
+def shared_floats(count: int, value: float) -> memoryview:
+    """Return floats that this process shares with those it forks."""
+    floats = memoryview(mmap.mmap(-1, 8 * count)).cast("d")
+    for i in range(count):
+        floats[i] = value
+    return floats
+
+
+@dataclass(frozen=True)
+class Place:
+    """A task's own folder and user, None for ours; `number` among those of its slot."""
+
+    number: int
+    home: Path
+    uid: int | None
+
+
+class Stem:
+    """The stem, as its supervisor sees it. Each method raises RuntimeError where the stem stands still."""
+
+    def __init__(self, link: socket.socket, pid: int) -> None:
+        self.pid = pid
+        self._link = link
+        self._link.settimeout(TIMEOUT)
+
+    def fork(self, place: int, memory: int, log: int, marks: int) -> int:
+        """Return the process id of a child that waits for its work. Raises OSError where none can be had."""
+        answer = self._ask({"fork": place, "memory": memory}, [log, marks])
+        if "errno" in answer:
+            raise OSError(answer["errno"], os.strerror(answer["errno"]))
+        return answer["pid"]
+
+    def wait(self, pids: Sequence[int], block: bool) -> list[int | None]:
+        """Have the stem do `tree.wait`."""
+        return self._ask({"wait": list(pids), "block": block})["statuses"] if pids else []
+
+    def processes(self, spare: Container[int]) -> Iterator[int]:
+        return tree.descendants(self.pid, spare)
+
+    def stop_all(self, spare: Container[int]) -> list[int]:
+        return tree.stop_all(self.pid, spare, self.wait)
+
+    def end_all(self, spare: Container[int]) -> None:
+        tree.end_all(self.pid, spare, self.wait)
+
+    def _ask(self, message: dict[str, Any], files: Sequence[int] = ()) -> dict[str, Any]:
+        try:
+            wire.send(self._link, message, files)
+            return wire.receive(self._link)[0]
+        except TimeoutError:
+            raise RuntimeError("the stem stands still") from None
+
+
+def serve(link: socket.socket, places: Sequence[Place], prepared: sandbox.Prepared, settings: Settings) -> None:
+    """Be the stem, until the supervisor at the other end of `link` is gone."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
+    with suppress(PermissionError):  # as root: it answers however busy a task is
+        os.nice(-NICENESS)
+    with suppress(AttributeError):  # where the system has no such thing
+        settings.starts.obj.madvise(mmap.MADV_DONTFORK)  # no fold may write to it: madvise(2)
+    with suppress(EOFError, ConnectionError):
+        while True:
+            message, files = wire.receive(link)
+            if "wait" in message:
+                wire.send(link, {"statuses": tree.wait(message["wait"], message["block"])})
+                continue
+            place = places[message["fork"]]
+            policy = sandbox.Policy(
+                scratch=place.home,
+                uid=place.uid,
+                parent=os.getpid(),
+                shared_memory=message["memory"] // 4,
+                limits=None,
+                layers=settings.layers,
+            )
+            try:
+                if (pid := os.fork()) == 0:
+                    entry.wait_and_work(*files, policy, prepared, niceness, settings.environ, settings.first_writes)
+                answer = {"pid": pid}
+            except OSError as error:
+                answer = {"errno": error.errno}
+            for fd in files:
+                os.close(fd)
+            wire.send(link, answer)
