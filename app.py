@@ -8,7 +8,6 @@ from flask import Flask
 from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-import api
 import secrecy
 from config import Config
 from models import db
@@ -16,6 +15,8 @@ from models import db
 
 def create_app(config: Config | None = None) -> Flask:
     """Return the web application; `config` comes from the environment unless it is given."""
+    import api
+
     app = bare_app(config or Config.from_environ())
     api.init_app(app)
     if click.get_current_context(silent=True):  # a command of flask
@@ -31,7 +32,7 @@ def init_migrations(app: Flask) -> None:
 
 
 def bare_app(config: Config) -> Flask:
-    """Return an application with its settings and its database, and nothing to be asked for."""
+    """Return an application with its settings and its database, and nothing to be asked for: what workers need."""
     secrecy.close_memory()
     app = Flask(__name__, static_folder=None)
     app.config.from_mapping(asdict(config))

@@ -32,7 +32,7 @@ import logs
 import recording
 import revision
 import schemas
-from app import create_app
+from app import bare_app
 from cache import Cache
 from config import CORES, Config, environment
 from listening import Listener
@@ -377,7 +377,7 @@ def main(queues: list[str]) -> int:
     if unknown := set(queues) - set(jobs.QUEUES):
         print(f"no such queue: {', '.join(sorted(unknown))}; there are: {', '.join(jobs.QUEUES)}", file=sys.stderr)
         return 2
-    app = create_app(config)
+    app = bare_app(config)
     processes = Processes()
     if fault := wait_for_schema(app, processes):
         log.error("not started: %s", fault)

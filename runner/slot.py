@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, NoReturn
 from . import sandbox, tree, wire
 from .folders import MOST_FILES, copy_files, folder_size, make_folders, wipe
 from .log import Log
+from .look import Look
 from .posted import DATA_FUNCTIONS, ORGANISER, PACKAGE, is_code
 from .stem import NICENESS, Place, Settings, Stem, serve
 from .task import End, Limits, Usage
@@ -31,7 +32,8 @@ from .waiting import Starter
 SHORT = 0.1  # seconds; a shorter task has the cores for itself, and the next child gets ready after it
 WATCH_INTERVAL = 0.05  # seconds between two looks at memory
 MANY = 16  # processes; stopping more of them one by one may take long
-DISK_INTERVAL = 0.25  # seconds between two looks at the files
+FILES_INTERVAL = 0.25  # seconds between two looks at the files
+FILES_SHARE = 1 / 3  # of the time that may go into looks at files
 LOG_INTERVAL = 1.0  # seconds between two copies of the growing log
 PIPE_SIZE = 65536  # bytes read at once from the log
 MOST_PIECES = 1024  # of the log between two looks at the limits; a pipe holds at most 256, of a byte each: pipe(2)
@@ -155,7 +157,8 @@ class Task:
         self._facts: dict[str, Any] = {}  # what the marks say of the result
         self._claim: End | None = None  # the child's own account of its end
         self._allowance = math.inf  # bytes, known when the child has started
-        self._next_exact = 0.0
+        self._exact_look = Look(self._too_much_exactly, 0.0, EXACT_SHARE)
+        self._files_look = Look(self._too_many_files, FILES_INTERVAL, FILES_SHARE)
         self._many = False  # processes, when they were last looked at
 
     def _take_files(self, names: Sequence[str]) -> dict[str, int]:
@@ -244,7 +247,7 @@ class Task:
         poll = select.poll()
         for fd in (log, marks.fileno(), self._control.fileno(), *self._child.exited):
             poll.register(fd, select.POLLIN)
-        next_look, next_disk = self._start, self._start + DISK_INTERVAL
+        next_look = self._start
         deadline = self._start + self._limits.wall_time
         while True:
             if self._outbox:
@@ -279,17 +282,9 @@ class Task:
                     return self._end("memory_limit", self._limits.memory)
                 if self._cpu_time.read(pids) - self._cpu_start > self._limits.cpu_time:
                     return self._end("cpu_limit", self._limits.cpu_time)
+                if exceeded := self._files_look(pids):
+                    return self._end(*exceeded)
                 next_look = now + max(WATCH_INTERVAL, 2 * (time.monotonic() - now))
-            if now >= next_disk:
-                size, files = folder_size(self._home, self._disk)
-                removed, memory = tree.out_of_sight(self._processes(), self._known, deadline)
-                next_disk = now + max(DISK_INTERVAL, 3 * (time.monotonic() - now))
-                if memory > self._limits.memory:
-                    return self._end("memory_limit", self._limits.memory)
-                if size + removed > self._disk:
-                    return self._end("disk_limit", self._limits.disk)
-                if files > MOST_FILES:
-                    return self._end("file_limit", MOST_FILES)
             self._send_log(now)
 
     def _exit_status(self, events: dict[int, int]) -> int | None:
@@ -334,12 +329,21 @@ class Task:
             sample += tree.shared_memory(self._pid, pids)
         if sample <= self._allowance:
             return False
-        began = time.monotonic()
-        if began < self._next_exact:
-            return False
-        exact = tree.proportional_memory(self._processes(), self._start + self._limits.wall_time)
-        self._next_exact = began + (time.monotonic() - began) / EXACT_SHARE
+        return bool(self._exact_look(pids))
+
+    def _too_much_exactly(self, pids: Iterable[int]) -> bool:
+        exact = tree.proportional_memory(pids)
         return exact is None or exact > self._allowance
+
+    def _too_many_files(self, pids: Iterable[int]) -> tuple[str, int] | None:
+        """Return the kind of end and the limit, where the task's files, or its memory out of sight, are beyond one."""
+        size, files = folder_size(self._home, self._disk)
+        removed, memory = tree.out_of_sight(pids, self._known)
+        if memory > self._limits.memory:
+            return "memory_limit", self._limits.memory
+        if size + removed > self._disk:
+            return "disk_limit", self._limits.disk
+        return ("file_limit", MOST_FILES) if files > MOST_FILES else None
 
     # Reading what the child writes, telling the worker
 

@@ -4,7 +4,6 @@ They are forked from a stem (stem.py), which is a child subreaper (prctl(2), PR_
 processes leave behind, by double fork, setsid or otherwise, becomes its child. So the tree below it is the task.
 """
 
-import math
 import os
 import resource
 import signal
@@ -200,17 +199,14 @@ def shared_memory(first: int, pids: Iterable[int]) -> int:
     return sum(_status(pid, "RssShmem:") for pid in pids if pid != first)
 
 
-def out_of_sight(pids: Iterable[int], known: Container[tuple[int, int]], deadline: float = math.inf) -> tuple[int, int]:
+def out_of_sight(pids: Iterable[int], known: Container[tuple[int, int]]) -> tuple[int, int]:
     """Return the bytes of the processes' files without a path, and of their memory that is resident in none of them.
 
     The files are those open or mapped but the `known` ones; the memory is page tables, what shared maps hold, and the
-    most that sockets may hold. All but page tables is seen where we may look into the processes. No more is added up
-    after the `deadline`, by time.monotonic().
+    most that sockets may hold. All but page tables is seen where we may look into the processes.
     """
     tables, files, memory = 0, {}, {}
     for pid in pids:
-        if time.monotonic() > deadline:
-            break
         tables += _status(pid, "VmPTE:")
         for link in _open_or_removed(pid):
             with suppress(OSError):
@@ -248,15 +244,13 @@ def identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def proportional_memory(pids: Iterable[int], deadline: float = math.inf) -> int | None:
+def proportional_memory(pids: Iterable[int]) -> int | None:
     """Return the proportional set size of processes in bytes, or None where the kernel does not let us read it.
 
-    It takes long where many processes are busy: by time.monotonic(), it adds up no more after the `deadline`.
+    It takes long where many of them are busy.
     """
     total = 0
     for pid in pids:
-        if time.monotonic() > deadline:
-            break
         try:
             with open(f"/proc/{pid}/smaps_rollup") as file:
                 total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))

@@ -1,0 +1,50 @@
+"""Looks at a task that may take long, while its limits are kept.
+
+Where many processes are busy, to read of one what only it changes (its maps, its exact memory) can mean to wait until
+it runs again and lets go of a lock.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+MOST_AT_ONCE = 2
+
+Found = TypeVar("Found")
+
+_threads = ThreadPoolExecutor(MOST_AT_ONCE)
+
+
+class Look(Generic[Found]):
+    """Has `work` done in a thread again and again.
+
+    Parameters
+    ----------
+    work : returns what it has found.
+    interval : seconds from the end of one look to the begin of the next, at least.
+    share : of the time that looks may take, at most.
+    """
+
+    def __init__(self, work: Callable[..., Found], interval: float, share: float) -> None:
+        self._work = work
+        self._interval = interval
+        self._share = share
+        self._due = time.monotonic() + interval
+        self._running: Future[tuple[Found, float]] | None = None
+
+    def __call__(self, *arguments: object) -> Found | None:
+        """Return what the last look has found, once, else None; begin the next one where it is due."""
+        found = None
+        if self._running and self._running.done():
+            found, self._due = self._running.result()
+            self._running = None
+        if self._running is None and time.monotonic() >= self._due:
+            self._running = _threads.submit(self._timed, *arguments)
+        return found
+
+    def _timed(self, *arguments: object) -> tuple[Found, float]:
+        began = time.monotonic()
+        found = self._work(*arguments)
+        ended = time.monotonic()
+        return found, ended + max(self._interval, (ended - began) / self._share)
