@@ -275,7 +275,7 @@ ROWS = [
         "tells_its_labels", "validation_error",
         "Failed while predicting the training rows: ValueError: secret-of-an-earlier-fold-1234", data="marked",
     ),
-    fine("looks_for_earlier_folds"),
+    fine("looks_for_earlier_folds", levels=BOTH_ENDS),
     fine("reads_environment", levels=RESTRICTED),
     fine("reads_memory_of_others", levels=RESTRICTED),
     fine("reads_files_of_others", levels=RESTRICTED),
@@ -285,7 +285,7 @@ ROWS = [
     fine("reaches_the_network", levels=RESTRICTED),
     fine("seeks_privileges", levels=RESTRICTED),
     # honest
-    fine("needs_parallel_workers", levels=("root", "dyno"), limits={"wall_time": 60, "memory": 4_000_000_000}),
+    fine("needs_parallel_workers", levels=("root",), limits={"wall_time": 60, "memory": 4_000_000_000}),
 ]  # fmt: skip
 
 
