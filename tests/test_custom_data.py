@@ -882,7 +882,8 @@ def get_train_data(raw_data_path):
 def test_no_label_of_validation_or_test_rows_is_in_a_custom_fold(
     slot: Slot, tmp_path: Path, own_functions: str
 ) -> None:
-    labels = (np.arange(500, dtype="<u8") + (0x43D1_7E57 << 32)).view("<f8")  # recognisable, a row number in each
+    # recognisable: the row's number stands in each twice, as a number that is written over half of one does not
+    labels = (np.arange(500, dtype="<u8") * 0x1_0001 + (0x43D1_7E57 << 32)).view("<f8")
     np.save(tmp_path / "labels.npy", labels)
     files = {"specific.py": (SECRET + own_functions).encode(), "labels.npy": (tmp_path / "labels.npy").read_bytes()}
     data = Data(slot, tmp_path, files, "regressor")

@@ -57,7 +57,13 @@ class Terminal:
 
     def living(self) -> set[psutil.Process]:
         self._known.update(set(psutil.Process().children(recursive=True)) - self._before)
-        return {p for p in self._known if p.is_running() and p.status() != psutil.STATUS_ZOMBIE}
+        return {process for process in self._known if lives(process)}
+
+
+def lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 @pytest.fixture

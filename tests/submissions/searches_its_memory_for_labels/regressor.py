@@ -27,7 +27,7 @@ def pieces():
 class Regressor:
     def fit(self, X, y):
         # built up here, so that the file itself does not hold it
-        pattern = re.compile(b"(?s)(..\0\0)" + bytes(b ^ 1 for b in bytes([0x56, 0x7F, 0xD0, 0x42])))
+        pattern = re.compile(b"(?s)(..)\\1" + bytes(b ^ 1 for b in bytes([0x56, 0x7F, 0xD0, 0x42])))
         gc.collect()
         found = set()
         for piece in pieces():
