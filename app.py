@@ -15,7 +15,7 @@ from models import db
 
 def create_app(config: Config | None = None) -> Flask:
     """Return the web application; `config` comes from the environment unless it is given."""
-    import api
+    import api  # not above: workers do without it
 
     app = bare_app(config or Config.from_environ())
     api.init_app(app)

@@ -227,7 +227,7 @@ class Service:
             if main and main.poll() is None:
                 self._started.update(psutil.Process(main.pid).children(recursive=True))
         self._started.update(p for p in psutil.process_iter() if self._owns(p))
-        return {p for p in self._started if _is_alive(p)}
+        return {p for p in self._started if is_alive(p)}
 
     def _owns(self, process: psutil.Process) -> bool:
         try:
@@ -249,7 +249,7 @@ class Service:
         return answer.status_code == 200 and all(queue["workers"] for queue in queues.values())
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     """True unless it has ended, also where nobody has taken its exit status yet."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -17,7 +17,7 @@ from redis.retry import Retry
 
 import queue_keeper
 import queue_server
-from servers import wait_until
+from servers import is_alive, wait_until
 
 GONE = queue_keeper.IDLE_EXIT + 10  # seconds
 
@@ -40,8 +40,7 @@ def kill(process: psutil.Process) -> None:
 
 def gone(process: psutil.Process) -> None:
     """Wait until the process is dead; it is nobody's of ours, or a zombie of a parent that will not wait."""
-    alive = lambda: process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # noqa: E731
-    wait_until(lambda: not alive(), GONE, f"process {process.pid} is gone")
+    wait_until(lambda: not is_alive(process), GONE, f"process {process.pid} is gone")
 
 
 def refused(path: Path) -> bool:

@@ -344,9 +344,7 @@ def hasty_fold() -> SubmissionFold:
 @on_sqlite
 def test_fold_whose_supervisor_stands_still_runs_again(shared: Running) -> None:
     fold = hasty_fold()
-    supervisor = min(
-        shared.slot().children(), key=psutil.Process.create_time
-    )  # the others are the fold and the next one
+    supervisor = min(shared.slot().children(), key=psutil.Process.create_time)  # the first that the stem forked
     with standing_still(supervisor):
         wait_until(lambda: fresh(fold).attempts == 2, SOON, "it runs again")
     assert (final(fold).state, fold.attempts) == (State.TESTED, 2)

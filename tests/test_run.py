@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 
-from servers import ROOT, environment_of, free_port, release, wait_until
+from servers import ROOT, environment_of, free_port, is_alive, release, wait_until
 
 START = 120  # seconds
 GONE = 15  # seconds in which everything ends
@@ -57,13 +57,7 @@ class Terminal:
 
     def living(self) -> set[psutil.Process]:
         self._known.update(set(psutil.Process().children(recursive=True)) - self._before)
-        return {process for process in self._known if lives(process)}
-
-
-def lives(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
+        return {process for process in self._known if is_alive(process)}
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import queue_server
 from app import create_app
 from config import Config
 from models import RawData, State, SubmissionFold, User, db
-from servers import ROOT, USERNAME, die_with_parent, wait_until
+from servers import ROOT, USERNAME, die_with_parent, is_alive, wait_until
 
 SOON = 120  # seconds: a deadline, not a wait
 FAST = {
@@ -69,7 +69,7 @@ class Running:
 
     def left(self) -> list[psutil.Process]:
         """What is still alive of all that was remembered."""
-        return [p for p in self._known if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        return [process for process in self._known if is_alive(process)]
 
     def slot(self) -> psutil.Process:
         """The slot of the only worker: its stem."""
