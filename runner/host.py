@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import wire
+from . import sandbox, wire
 from .elements import PROBABILITIES, VALUES, predicts
 from .labels import MOST_CLASSES, classes_of, may_be_classes, n_columns, of_different_kinds, read_labels
 from .posted import stored_names
@@ -41,6 +41,14 @@ THREAD_COUNTS = (
     "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT",
 )  # fmt: skip
 NEEDED = ("psutil", "numpy", "pandas", "sklearn")  # by the runner, in the interpreter that runs submissions
+OVERSEE = """
+import sys, types
+sys.modules["runner"] = types.ModuleType("runner")  # with all its modules, and without the imports of __init__
+sys.modules["runner"].__path__ = sys.argv[1:2]
+from runner.sandbox.oversight import become
+become(sys.argv[2:])
+"""
+OVERSEES = {"network", "capabilities"}  # emulated platforms without these have no user namespaces
 MOST_ROWS = 2**40  # of a data set
 ALWAYS = {
     "PATH": "/usr/bin:/bin",
@@ -112,8 +120,9 @@ class Zygote:
         self._control, theirs = socket.socketpair()
         with theirs:
             try:
+                command = [self._python, "-P", "-m", "runner.zygote", str(theirs.fileno())]
                 self._process = subprocess.Popen(
-                    [self._python, "-P", "-m", "runner.zygote", str(theirs.fileno())],
+                    [*self._overseer(), *command],
                     env={**self._environ, "PYTHONPATH": str(root)},
                     cwd="/",
                     stdin=subprocess.DEVNULL,
@@ -131,6 +140,12 @@ class Zygote:
             status = self._process.wait()
             why = missing_in(self._python, self._environ) or f"the zygote ended with exit status {status}"
             raise RuntimeError(f"{self._python} cannot run submissions: {why}") from None
+
+    def _overseer(self) -> list[str]:
+        """Return the command that starts the zygote as one that may look into folds, empty for root, who may."""
+        if not sandbox.LINUX or os.getuid() == 0 or not OVERSEES.issubset(self._settings.get("layers", OVERSEES)):
+            return []
+        return [self._python, "-P", "-S", "-c", OVERSEE, str(Path(__file__).parent)]
 
     def new_slot(self) -> socket.socket:
         """Return the worker's end of a new slot."""

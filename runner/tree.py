@@ -4,6 +4,7 @@ They are forked from a stem (stem.py), which is a child subreaper (prctl(2), PR_
 processes leave behind, by double fork, setsid or otherwise, becomes its child. So the tree below it is the task.
 """
 
+import errno
 import os
 import resource
 import signal
@@ -16,7 +17,7 @@ from functools import cache
 import psutil
 
 from .sandbox.process import change_user
-from .sandbox.system import PR_SET_CHILD_SUBREAPER, prctl
+from .sandbox.system import PR_SET_CHILD_SUBREAPER, get_file, prctl
 
 LINUX = os.path.isdir("/proc/self/task")
 PAGE = resource.getpagesize()
@@ -203,31 +204,61 @@ def out_of_sight(pids: Iterable[int], known: Container[tuple[int, int]]) -> tupl
     """Return the bytes of the processes' files without a path, and of their memory that is resident in none of them.
 
     The files are those open or mapped but the `known` ones; the memory is page tables, what shared maps hold, and the
-    most that sockets may hold. All but page tables is seen where we may look into the processes.
+    most that sockets may hold. All but page tables is seen where we may look into the processes: as root; with
+    CAP_SYS_PTRACE (sandbox/oversight.py) what is open, and not what is only mapped.
     """
     tables, files, memory = 0, {}, {}
     for pid in pids:
         tables += _status(pid, "VmPTE:")
-        for link in _open_or_removed(pid):
-            with suppress(OSError):
-                status = os.stat(link)
-                if stat.S_ISSOCK(status.st_mode):
-                    memory[identity(status)] = SOCKET_MEMORY
-                elif not status.st_nlink and stat.S_ISREG(status.st_mode) and identity(status) not in known:
-                    kind = memory if status.st_dev == memory_device() else files
-                    kind[identity(status)] = status.st_blocks * 512
+        for status in (*_open_files(pid), *_removed_maps(pid)):
+            if stat.S_ISSOCK(status.st_mode):
+                memory[identity(status)] = SOCKET_MEMORY
+            elif not status.st_nlink and stat.S_ISREG(status.st_mode) and identity(status) not in known:
+                kind = memory if status.st_dev == memory_device() else files
+                kind[identity(status)] = status.st_blocks * 512
     return sum(files.values()), tables + sum(memory.values())
 
 
-def _open_or_removed(pid: int) -> list[str]:
-    """Return links to what the process has open, and to what it has mapped that was removed: proc_pid_map_files(5)."""
-    links = []
-    with suppress(OSError):
-        links += [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
-        with open(f"/proc/{pid}/maps", "rb") as file:
-            maps = [line.split()[0].split(b"-") for line in file if line.endswith(b" (deleted)\n")]
-        links += [f"/proc/{pid}/map_files/{int(start, 16):x}-{int(end, 16):x}" for start, end in maps]
-    return links
+def _open_files(pid: int) -> Iterator[os.stat_result]:
+    """Yield what the process has open, as far as we may see it."""
+    try:
+        yield from _found(f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))
+    except PermissionError:  # the listing is for the owner of the process alone, who is root: proc_pid_fd(5)
+        with suppress(OSError, AttributeError):
+            process = os.pidfd_open(pid)
+            try:
+                yield from _copies(process, range(_status(pid, "FDSize:")))
+            finally:
+                os.close(process)
+    except OSError:  # it has ended
+        return
+
+
+def _copies(process: int, numbers: Iterable[int]) -> Iterator[os.stat_result]:
+    """Yield what is open under these numbers in the process that the descriptor is of. Raises OSError if forbidden."""
+    for number in numbers:
+        try:
+            fd = get_file(process, number)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+        else:
+            status = os.fstat(fd)
+            os.close(fd)
+            yield status
+
+
+def _removed_maps(pid: int) -> Iterator[os.stat_result]:
+    """Yield what the process has mapped that was removed: proc_pid_map_files(5)."""
+    with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
+        maps = [line.split()[0].split(b"-") for line in file if line.endswith(b" (deleted)\n")]
+        yield from _found(f"/proc/{pid}/map_files/{int(start, 16):x}-{int(end, 16):x}" for start, end in maps)
+
+
+def _found(links: Iterable[str]) -> Iterator[os.stat_result]:
+    for link in links:
+        with suppress(OSError):
+            yield os.stat(link)
 
 
 @cache
@@ -273,8 +304,10 @@ def data_size() -> int:
 
 
 def _status(pid: int, field: str) -> int:
+    """Return a field in bytes, where it has a unit."""
     with suppress(OSError), open(f"/proc/{pid}/status") as file:  # proc_pid_status(5)
         for line in file:
             if line.startswith(field):
-                return int(line.split()[1]) * 1024
+                _name, number, *unit = line.split()
+                return int(number) * (1024 if unit else 1)
     return 0

@@ -116,7 +116,7 @@ ROWS = [
     ends("fills_memory_by_shared_maps", *MEMORY),
     ends("fills_memory_by_shared_maps_that_it_leaves", *MEMORY, levels=("root",)),
     ends("fills_memory_by_page_tables", *MEMORY, levels=BOTH_ENDS),
-    ends("fills_memory_by_sockets", *MEMORY, levels=("root",)),
+    ends("fills_memory_by_sockets", *MEMORY, levels=("root", "ordinary")),
     ends("fills_memory_by_children", *MEMORY),
     ends("fills_memory_by_maps_of_children", *MEMORY),
     ends("has_a_dead_main_thread", *MEMORY),
@@ -142,7 +142,7 @@ ROWS = [
     ends("floods_log_without_newlines", "output", "Killed after 1 MB of output, the limit, while training."),
     ends("fills_disk", *DISK),
     ends("fills_inodes", *FILES),
-    ends("fills_disk_by_removed_files", *DISK, levels=("root",)),
+    ends("fills_disk_by_removed_files", *DISK, levels=("root", "ordinary")),
     ends("fills_disk_by_maps_of_removed_files", *DISK, levels=("root",)),
     ends("fills_disk_in_a_folder_that_nobody_lists", *DISK, *FILES),
     ends("fills_disk_far_below", *DISK, *FILES),
@@ -285,7 +285,7 @@ ROWS = [
     fine("reaches_the_network", levels=RESTRICTED),
     fine("seeks_privileges", levels=RESTRICTED),
     # honest
-    fine("needs_parallel_workers", levels=("root",), limits={"wall_time": 60, "memory": 4_000_000_000}),
+    fine("needs_parallel_workers", levels=("root", "ordinary"), limits={"wall_time": 60, "memory": 4_000_000_000}),
 ]  # fmt: skip
 
 

@@ -17,7 +17,8 @@ import pytest
 from restricted import ROOT, SETUPS, SLOT, Bench, in_setup, needs_every_layer, needs_linux, needs_root
 
 from runner import sandbox
-from runner.sandbox import leftovers, seccomp
+from runner.host import OVERSEE
+from runner.sandbox import leftovers, process, seccomp
 from runner.sandbox.system import prctl, syscall
 
 pytestmark = needs_linux
@@ -479,6 +480,34 @@ def outlive_the_parent(bench: Bench) -> bool:
 @pytest.mark.parametrize("setup", SETUPS)
 def test_child_ends_with_its_parent(setup: str, tmp_path: Path) -> None:
     assert in_setup(setup, tmp_path, outlive_the_parent) is True
+
+
+# An ordinary user's supervisors, which may look into folds
+
+
+def capabilities_of_a_program(bench: Bench) -> dict[str, dict[str, int]]:
+    """Return the capabilities of a program that is started as the zygote is, where that is allowed and refused."""
+    command = [sys.executable, "-P", "-S", "-c", OVERSEE, str(CHECKOUT / "runner"), "/bin/cat", "/proc/self/status"]
+
+    def capabilities() -> dict[str, int]:
+        status = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return {
+            name: int(value, 16)
+            for name, value in (line.split(":\t") for line in status.splitlines())
+            if name in ("CapPrm", "CapEff", "CapAmb")
+        }
+
+    layers = {"allowed": [], "refused": ["seccomp"]}
+    return {case: bench.restricted(capabilities, layers[case])["value"] for case in layers}
+
+
+@needs_every_layer
+def test_zygote_gets_one_capability_where_it_can_be_had(tmp_path: Path) -> None:
+    traces = 1 << process.CAP_SYS_PTRACE
+    assert in_setup("ordinary", tmp_path, capabilities_of_a_program) == {
+        "allowed": {"CapPrm": traces, "CapEff": traces, "CapAmb": traces},
+        "refused": {"CapPrm": 0, "CapEff": 0, "CapAmb": 0},
+    }
 
 
 # Ways to an interpreter below closed folders

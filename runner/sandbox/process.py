@@ -15,6 +15,8 @@ from pathlib import Path
 from .system import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, checked, libc, prctl
 
 CAPABILITY_VERSION_3 = 0x20080522
+CAP_SYS_PTRACE = 19
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 GRACE_CPU_TIME = 5  # seconds between SIGXCPU, which a submission can ignore, and SIGKILL
 LOCKED_MEMORY = 64 * 1024  # bytes
 
@@ -79,6 +81,13 @@ def drop_capabilities() -> None:
     """Give up every capability: those of root, where the user could not be changed, and of an own user namespace."""
     header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
     checked(libc.capset(header, struct.pack("6I", 0, 0, 0, 0, 0, 0)))
+
+
+def keep_tracing() -> None:
+    """Give up every capability but CAP_SYS_PTRACE, which lasts through execve(2), as an ambient one; raise OSError."""
+    header, kept = struct.pack("Ii", CAPABILITY_VERSION_3, 0), 1 << CAP_SYS_PTRACE
+    checked(libc.capset(header, struct.pack("6I", kept, kept, kept, 0, 0, 0)))
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_PTRACE)
 
 
 def forbid_new_privileges() -> None:

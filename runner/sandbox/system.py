@@ -14,6 +14,7 @@ PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+PIDFD_GETFD = 438  # on every architecture
 
 
 def checked(result: int) -> int:
@@ -24,9 +25,9 @@ def checked(result: int) -> int:
     return result
 
 
-def prctl(option: int, value: int = 0, pointer: int = 0) -> int:
+def prctl(option: int, value: int = 0, other: int = 0) -> int:
     """Follow prctl(2); raise OSError."""
-    arguments = [ctypes.c_ulong(argument) for argument in (value, pointer, 0, 0)]
+    arguments = [ctypes.c_ulong(argument) for argument in (value, other, 0, 0)]
     return checked(libc.prctl(ctypes.c_int(option), *arguments))
 
 
@@ -34,6 +35,11 @@ def syscall(number: int, *arguments: object) -> int:
     """Follow syscall(2); integers travel as longs, bytes as pointers. Raise OSError."""
     longs = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
     return checked(libc.syscall(ctypes.c_long(number), *longs))
+
+
+def get_file(process: int, number: int) -> int:
+    """Return a copy of a descriptor of the process that the descriptor `process` is of; follow pidfd_getfd(2)."""
+    return syscall(PIDFD_GETFD, process, number, 0)
 
 
 def unshare(flags: int) -> None:
