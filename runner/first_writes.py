@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import numpy as np
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
 
 from .sandbox.system import PR_SET_DUMPABLE, libc, prctl
 
@@ -54,6 +52,9 @@ def find(work: Callable[[], object]) -> list[Span]:
 
 def small_fits() -> None:
     """Do what folds do most: it computes, so never in a process that others are forked from."""
+    from sklearn.ensemble import RandomForestClassifier  # not above: the zygote is to import it, in its own way
+    from sklearn.linear_model import LogisticRegression
+
     X, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
     LogisticRegression().fit(X, y).predict_proba(X)
     RandomForestClassifier(n_estimators=5).fit(X, y).predict_proba(X)

@@ -64,12 +64,8 @@ def main(control: socket.socket) -> None:
     """Import, then fork a slot for each request, until the worker's main process is gone and all slots with it."""
     tree.become_subreaper()
     settings, _files = wire.receive(control)
-    for name in PRELOADED:
-        with suppress(ModuleNotFoundError):  # of another version of scikit-learn, in RUNNER_PYTHON
-            importlib.import_module(name)
+    preload()
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).parents[1]]
-    gc.collect()
-    gc.freeze()  # the pages of what is imported stay shared: gc's writes would copy them in each child
     for sig in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sig, signal.SIG_IGN)  # it ends when its worker does
     sandbox.protect()
@@ -105,6 +101,20 @@ def main(control: socket.socket) -> None:
         os.close(fd)
         os.close(lock)
         slots.add(pid)
+
+
+def preload() -> None:
+    """Import what submissions import, for good: without gc, which would look at all of it over and over.
+
+    What is imported stays out of gc's sight in children, too: its writes would copy the pages that they share.
+    """
+    gc.disable()
+    for name in PRELOADED:
+        with suppress(ModuleNotFoundError):  # of another version of scikit-learn, in RUNNER_PYTHON
+            importlib.import_module(name)
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 def versions() -> dict[str, str]:

@@ -48,10 +48,10 @@ import jobs
 import post_api
 from config import Config
 from servers import (
+    DIES_WITH_PARENT,
     PASSWORD,
     ROOT,
     USERNAME,
-    die_with_parent,
     environment_of,
     free_port,
     postgres_set_up,
@@ -165,9 +165,8 @@ class Program:
         if self.process is None or self.process.poll() is not None:
             with self.log.open("ab") as output:
                 self.process = subprocess.Popen(
-                    [str(word) for word in self.command],
+                    [*DIES_WITH_PARENT, *map(str, self.command)],
                     **{"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT, **self.options},
-                    preexec_fn=die_with_parent,
                 )
 
     def end(self, timeout: float = 40) -> None:

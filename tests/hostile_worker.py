@@ -25,7 +25,7 @@ import users
 from sklearn import datasets
 from test_runner import SUBMISSIONS, Data, run, with_limits
 
-from runner import Finished, FoldOutcome, Log, Slot, Zygote, sandbox
+from runner import Finished, FoldOutcome, Log, Slot, Zygote, sandbox, tree
 from runner.sandbox import process
 from runner.sandbox.system import PR_SET_DUMPABLE, prctl
 
@@ -121,11 +121,10 @@ class Worker:
 
     def _aim(self) -> dict[str, Any]:
         """Return what an attacker may wish to know."""
-        zygote = [child.pid for child in psutil.Process().children() if "runner.zygote" in child.cmdline()]
         addresses = {name: sock.getsockname() for name, sock in self._sockets.items()}
         addresses["abstract"] = addresses["abstract"].decode()
         return {
-            "processes": [os.getpid(), *zygote, *(child.pid for child in psutil.Process(zygote[0]).children(True))],
+            "processes": [os.getpid(), *tree.descendants(os.getpid())],
             "files": [
                 *map(str, (self._credentials, self._folder, self._scratch, *self._scratch.glob("slot-1/*/*"))),
                 *(str(path) for data in ("iris", "marked") for path in (self._folder / data).iterdir()),
@@ -199,10 +198,10 @@ class Worker:
     def _slot_processes(self) -> set[int]:
         """Return zygote, slots and their supervisors: no task runs now, so nothing else is below."""
         found = set()
-        for child in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):  # it has ended meanwhile
-                if "runner.zygote" in child.cmdline():
-                    found.add(child.pid)
+        for pid in tree.descendants(os.getpid()):
+            with suppress(OSError):  # it has ended meanwhile
+                if b"runner.zygote" in Path("/proc", str(pid), "cmdline").read_bytes():
+                    found.add(pid)
         return found
 
 

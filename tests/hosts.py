@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import users
 
-from servers import NUMERIC_PREFIXES, ROOT, die_with_parent, running
+from servers import DIES_WITH_PARENT, NUMERIC_PREFIXES, ROOT, running
 
 PLACE = Path("/srv")  # where each host with namespaces sees its own folder, and nothing of the others'
 CLONE_NEWNET = 0x40000000  # setns(2)
@@ -271,7 +271,7 @@ def namespaces(*names: str) -> Iterator[list[Host]]:
 def new_namespaces() -> Iterator[int]:
     """Hold a new network and a new mount namespace; give the process id of the holder, with which they go."""
     command = ["unshare", "--net", "--mount", "--propagation=private", sys.executable, "-c", HOLD]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=die_with_parent) as holder:
+    with subprocess.Popen([*DIES_WITH_PARENT, *command], cwd=ROOT, stdout=subprocess.PIPE) as holder:
         try:
             holder.stdout.readline()  # they are there
             yield holder.pid

@@ -40,7 +40,9 @@ PR_SET_PDEATHSIG = 1
 USERNAME = PASSWORD = "datarun"
 NUMERIC_PREFIXES = ("OPENBLAS_", "OMP_", "MKL_", "BLIS_")  # settings of the libraries that compute, as tests have them
 
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+# Before a command: it is asked to end when the thread that starts it does. A function of ours that says so between
+# fork and exec would cost 40 ms: Python then forks, and this is a large process.
+DIES_WITH_PARENT = ["setpriv", "--pdeathsig=TERM"] if sys.platform == "linux" else []
 
 
 def wait_until(condition: Callable[[], Any], timeout: float, what: str) -> Any:
@@ -62,9 +64,9 @@ def free_port() -> int:
 
 
 def die_with_parent() -> None:
-    """Have this process, just forked, asked to end when the thread that forked it does (on Linux)."""
-    if _libc:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Have this process asked to end when the thread that has started it does (on Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
@@ -72,11 +74,10 @@ def running(command: list[str | Path], log: Path, stop_signal: int = signal.SIGT
     """Run a command, its output to `log`; at the end `stop_signal`, then SIGKILL and an error if it stays."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [str(word) for word in command],
+            [*DIES_WITH_PARENT, *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,
             **options,
         )
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import die_with_parent
+from servers import DIES_WITH_PARENT
 
 MB = 1_000_000  # bytes
 PIECE = 4096  # bytes that a file takes at least
@@ -48,7 +48,7 @@ def small_disk(path: Path, size: int) -> Iterator[SmallDisk]:
         pytest.skip("a disk of its own needs root on Linux")
     path.mkdir(parents=True, exist_ok=True)
     command = ["unshare", "--mount", "--propagation=private", "sh", "-c", MOUNT, "sh", str(size), str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=die_with_parent) as holder:
+    with subprocess.Popen([*DIES_WITH_PARENT, *command], stdout=subprocess.PIPE) as holder:
         try:
             if holder.stdout.readline() != b"there\n":
                 pytest.skip("mount namespaces are refused")

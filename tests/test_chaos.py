@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from servers import ROOT, die_with_parent
+from servers import DIES_WITH_PARENT, ROOT
 
 SECONDS = 15  # of faults
 TIMEOUT = 300  # seconds, for all of a run
@@ -15,16 +15,15 @@ TIMEOUT = 300  # seconds, for all of a run
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are found by a subreaper, which Linux alone has")
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_service_survives_whatever_dies(database: str) -> None:
-    command = [sys.executable, "tests/chaos.py", "--minutes", str(SECONDS / 60), "--database", database]
+    options = ["--minutes", str(SECONDS / 60), "--database", database]
     run = subprocess.run(
-        command,
+        [*DIES_WITH_PARENT, sys.executable, "tests/chaos.py", *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=TIMEOUT,
-        preexec_fn=die_with_parent,
         check=False,
     )
     assert run.returncode == 0, run.stdout

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from runner import sandbox
-from servers import die_with_parent
+from servers import DIES_WITH_PARENT
 
 ROOT = os.geteuid() == 0
 WORKER = Path(__file__).with_name("hostile_worker.py")
@@ -295,12 +295,11 @@ class Worker:
     def __init__(self, level: str, folder: Path) -> None:
         folder.chmod(0o711)
         self._process = subprocess.Popen(
-            [sys.executable, str(WORKER), level, str(folder)],
+            [*DIES_WITH_PARENT, sys.executable, str(WORKER), level, str(folder)],
             env=os.environ | {"PYTHONPATH": str(WORKER.parents[1]), "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=die_with_parent,
         )
         self._answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()

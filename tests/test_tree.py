@@ -10,7 +10,7 @@ from restricted import SLOT, needs_root
 from workers import SOON
 
 from runner import tree
-from servers import die_with_parent, wait_until
+from servers import DIES_WITH_PARENT, wait_until
 
 N_PROCESSES = 5
 
@@ -23,7 +23,7 @@ def asleep() -> Iterator[dict[str, list[psutil.Process]]]:
         for name, user in (("ours", {}), ("theirs", {"user": SLOT, "group": SLOT})):
             made[name] = []
             for _ in range(N_PROCESSES):
-                process = subprocess.Popen(["sleep", str(SOON)], preexec_fn=die_with_parent, **user)
+                process = subprocess.Popen([*DIES_WITH_PARENT, "sleep", str(SOON)], **user)
                 stack.callback(process.wait)
                 stack.callback(process.kill)
                 made[name].append(psutil.Process(process.pid))

@@ -19,7 +19,7 @@ import queue_server
 from app import create_app
 from config import Config
 from models import RawData, State, SubmissionFold, User, db
-from servers import ROOT, USERNAME, die_with_parent, is_alive, wait_until
+from servers import DIES_WITH_PARENT, ROOT, USERNAME, is_alive, wait_until
 
 SOON = 120  # seconds: a deadline, not a wait
 FAST = {
@@ -41,12 +41,11 @@ class Running:
         environment = {f.name: str(getattr(config, f.name)) for f in fields(Config)}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*within, sys.executable, "worker.py", *queues],
+                [*DIES_WITH_PARENT, *within, sys.executable, "worker.py", *queues],
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,
             )
         self.main = psutil.Process(self.process.pid)
         self._known: set[psutil.Process] = {self.main}
