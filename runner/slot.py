@@ -100,10 +100,8 @@ def supervise(control: socket.socket, stem: Stem, number: int, places: Sequence[
                 if error.errno not in NO_ROOM:
                     raise
                 starter.clear()
-                for place in places:
-                    wipe(place.home)
+                settings.starts[number] = math.inf
                 wire.send(control, {"no room": ""})
-            settings.starts[number] = math.inf
             for fd in files:
                 os.close(fd)
     except (EOFError, ConnectionError):  # the worker is gone, or the stem

@@ -96,8 +96,9 @@ class Starter:
 
     def __init__(self, stem: Stem, places: Sequence[Place]) -> None:
         self._stem = stem
-        self._places = itertools.cycle(places)
-        self._place = next(self._places)  # of the next child
+        self._places = places
+        self._turns = itertools.cycle(places)
+        self._place = next(self._turns)  # of the next child
         self._ready: WaitingChild | None = None
         self._tried = False  # since the last task was taken
 
@@ -118,16 +119,17 @@ class Starter:
             self.clear()
             self._fork(memory)
         child, self._ready, self._tried = self._ready, None, False
-        self._place = next(self._places)
+        self._place = next(self._turns)
         return child
 
     def clear(self) -> None:
-        """End all that is below the stem but this process, and leave the next place empty."""
+        """End all that is below the stem but this process, and leave each place empty."""
         if self._ready:
             self._ready.close()
             self._ready = None
         self._stem.end_all(self.spare())
-        wipe(self._place.home)
+        for place in self._places:
+            wipe(place.home)
 
     def _fork(self, memory: int) -> None:
         try:
