@@ -107,7 +107,8 @@ ROWS = [
         "Killed after 0.5 s of CPU time, the limit, while training.", limits={"cpu_time": 0.5}, levels=BOTH_ENDS,
     ),
     fine("never_ends_its_thread"),
-    fine("leaves_daemons_behind", limits={"memory": 2_000_000_000}),  # an ordinary user cannot see what is shared
+    fine("leaves_daemons_behind", levels=("root", "ordinary")),
+    fine("leaves_daemons_behind", levels=("bare",), limits={"memory": 2_000_000_000}),  # what is shared is not seen
     fine("looks_like_one_of_ours"),
     fine("holds_the_log_open", log=None),
     # memory
@@ -275,7 +276,7 @@ ROWS = [
         "tells_its_labels", "validation_error",
         "Failed while predicting the training rows: ValueError: secret-of-an-earlier-fold-1234", data="marked",
     ),
-    fine("looks_for_earlier_folds", levels=BOTH_ENDS),
+    fine("looks_for_earlier_folds", levels=LEVELS),
     fine("reads_environment", levels=RESTRICTED),
     fine("reads_memory_of_others", levels=RESTRICTED),
     fine("reads_files_of_others", levels=RESTRICTED),
@@ -285,6 +286,7 @@ ROWS = [
     fine("reaches_the_network", levels=RESTRICTED),
     fine("seeks_privileges", levels=RESTRICTED),
     # honest
+    fine("forks_a_pool", levels=("root", "ordinary"), limits={"memory": 300_000_000}),
     fine("needs_parallel_workers", levels=("root", "ordinary"), limits={"wall_time": 60, "memory": 4_000_000_000}),
 ]  # fmt: skip
 
