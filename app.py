@@ -17,7 +17,7 @@ def create_app(config: Config | None = None) -> Flask:
     """Return the web application; `config` comes from the environment unless it is given."""
     import api  # not above: workers do without it
 
-    app = bare_app(config or Config.from_environ())
+    app = bare_app(config or Config.of_process())
     api.init_app(app)
     if click.get_current_context(silent=True):  # a command of flask
         init_migrations(app)

@@ -4,6 +4,7 @@ This module alone reads the environment. `Config.from_environ()` gives the value
 `app.config` or as arguments.
 """
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -15,12 +16,36 @@ ROOT = Path(__file__).resolve().parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+PORTS = {"least": 1, "most": 65_535}
+POSTGRESQL = ("postgres", "postgresql", "postgresql+psycopg")
+
+
 def setting(
-    default: Any, meaning: str, *, unit: str = "", shown: str = "", choices: tuple[str, ...] | None = None
+    default: Any,
+    meaning: str,
+    *,
+    unit: str = "",
+    shown: str = "",
+    choices: tuple[str, ...] = (),
+    schemes: tuple[str, ...] = (),
+    least: float | None = None,
+    most: float = 10**9,
 ) -> Any:
-    """Declare a setting; `shown` is what the README prints where the default depends on the machine."""
-    shown = shown or str(default)
-    return field(default=default, metadata={"meaning": meaning, "unit": unit, "shown": shown, "choices": choices})
+    """Declare a setting.
+
+    Parameters
+    ----------
+    shown : what the README prints where the default depends on the machine.
+    choices : the texts that it may be.
+    schemes : of the URLs that it may be.
+    least, most : of a number; at least 1 where it is whole, and 0.01 where not, unless said otherwise.
+    """
+    if least is None:
+        least = 1 if isinstance(default, int) else 0.01
+    allowed = {"choices": choices, "schemes": schemes, "least": least, "most": most}
+    return field(
+        default=default, metadata={"meaning": meaning, "unit": unit, "shown": shown or str(default), **allowed}
+    )
 
 
 def environment() -> Mapping[str, str]:
@@ -33,20 +58,28 @@ class Config:
     """The settings of one process. Field names are the names of the environment variables."""
 
     # Where things are
-    PORT: int = setting(8000, "port of the web server")
+    PORT: int = setting(8000, "port of the web server", **PORTS)
     WEB_HOST: str = setting("0.0.0.0", "address that the web server listens on; `make run` listens on 127.0.0.1 alone")
     DATARUN_HOME: Path = setting(
         ROOT / "var", "folder of the embedded database and queue, caches and scratch", shown="`var` in the checkout"
     )
     DATABASE_URL: str = setting(
-        "", "any SQLAlchemy URL; `postgres://` is understood too", shown="SQLite in `DATARUN_HOME`"
+        "",
+        "of PostgreSQL (`postgres://...`) or SQLite (`sqlite:///...`)",
+        shown="SQLite in `DATARUN_HOME`",
+        schemes=(*POSTGRESQL, "sqlite"),
     )
     DATABASE_CONNECTIONS: int = setting(
         8,
         "most connections of a web process to PostgreSQL: 2 for each of its 4 threads; "
         "a worker has one, while it reads or writes",
     )
-    REDIS_URL: str = setting("", "a Redis or Valkey server", shown="an embedded server in `DATARUN_HOME`")
+    REDIS_URL: str = setting(
+        "",
+        "a Redis or Valkey server",
+        shown="an embedded server in `DATARUN_HOME`",
+        schemes=("redis", "rediss", "unix"),
+    )
     REDIS_CERTIFICATE: str = setting(
         "required",
         "of a `rediss://` server: `required` to be valid, or `any`, as Heroku's are self-signed",
@@ -54,8 +87,10 @@ class Config:
     )
     DATARUN_USERNAME: str = setting("", "a user that exists from the start of web or release on", shown="none")
     DATARUN_PASSWORD: str = setting("", "the password of that user", shown="none")
-    PROXY_HOPS: int = setting(0, "proxies before the web server whose X-Forwarded-For, -Proto and -Host are believed")
-    DASHBOARD_PORT: int = setting(9181, "port of `python dashboard.py`, on 127.0.0.1")
+    PROXY_HOPS: int = setting(
+        0, "proxies before the web server whose X-Forwarded-For, -Proto and -Host are believed", least=0
+    )
+    DASHBOARD_PORT: int = setting(9181, "port of `python dashboard.py`, on 127.0.0.1", **PORTS)
     LOG_FORMAT: str = setting(
         "line", "`line`, or `json`: an object a line, with a line for each request", choices=("line", "json")
     )
@@ -70,7 +105,10 @@ class Config:
     WORKER_CONCURRENCY: int = setting(CORES, "workers of one `worker.py`", shown="as many as cores")
     RUNNER_PYTHON: str = setting("", "the interpreter that runs submissions", shown="the one that runs the worker")
     SLOT_UID: int = setting(
-        64100, "as root, submissions run under users from this number on; services of one host need different ones"
+        64100,
+        "as root, submissions run under users from this number on, which no account may have: what they own in shared "
+        "folders is removed; services of one host need different ones",
+        most=2**31 - 2**12,
     )
     MIN_ISOLATION: str = setting(
         "partial" if sys.platform == "linux" else "none",
@@ -84,7 +122,7 @@ class Config:
     DEAD_AFTER: float = setting(25.0, "without a sign of life, an execution is given up and run again", unit="s")
     RECONCILE_INTERVAL: float = setting(5.0, "between two searches for rows without a live job", unit="s")
     DELIVERY_LIMIT: float = setting(3600.0, "a worker keeps a result while the database is gone", unit="s")
-    GRACE_PERIOD: float = setting(20.0, "what a stopping worker grants to the folds that it runs", unit="s")
+    GRACE_PERIOD: float = setting(20.0, "what a stopping worker grants to the folds that it runs", unit="s", least=0.0)
 
     # Limits of one fold
     TIME_LIMIT: float = setting(600.0, "wall time of a fold or split", unit="s")
@@ -97,8 +135,16 @@ class Config:
     PREDICTIONS_LIMIT: int = setting(512, "predictions of a fold", unit="MB")
 
     @classmethod
+    def of_process(cls) -> "Config":
+        """Read the settings of this process; end it with a sentence where one of them cannot be used."""
+        try:
+            return cls.from_environ()
+        except ValueError as error:
+            raise SystemExit(f"not started: {error}") from None
+
+    @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Config":
-        """Read the settings; raise ValueError with the variable's name where a value cannot be read.
+        """Read the settings; raise ValueError, a sentence with the variable's name, where a value cannot be used.
 
         An empty variable means the default, as in `.env` files.
         """
@@ -108,10 +154,13 @@ class Config:
                 try:
                     values[f.name] = f.type(text)
                 except ValueError:
-                    raise ValueError(f"{f.name} is {text!r}, expected {f.type.__name__}") from None
-                if f.metadata["choices"] and text not in f.metadata["choices"]:
-                    raise ValueError(f"{f.name} is {text!r}, expected {', '.join(f.metadata['choices'])}")
-        return cls(**values)
+                    values[f.name] = math.nan
+                if expected := fault(values[f.name], f.metadata):
+                    raise ValueError(f"{f.name} is {repeated(f.name, text)}, expected {expected}")
+        config = cls(**values)
+        if config.HEARTBEAT_INTERVAL >= config.DEAD_AFTER:
+            raise ValueError(f"HEARTBEAT_INTERVAL is {config.HEARTBEAT_INTERVAL:g} s, expected less than DEAD_AFTER")
+        return config
 
     @property
     def database_url(self) -> str:
@@ -119,4 +168,22 @@ class Config:
         if not self.DATABASE_URL:
             return f"sqlite:///{self.DATARUN_HOME.resolve() / 'datarun.sqlite'}"
         scheme, _, rest = self.DATABASE_URL.partition("://")
-        return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else self.DATABASE_URL
+        return f"postgresql+psycopg://{rest}" if scheme in POSTGRESQL else self.DATABASE_URL
+
+
+def fault(value: Any, allowed: Mapping[str, Any]) -> str | None:
+    """Return what is expected where the value is none of what is allowed: see `setting`."""
+    if isinstance(value, int | float):
+        least, most = allowed["least"], allowed["most"]
+        kind = "a whole number" if isinstance(least, int) else "a number"
+        return None if least <= value <= most else f"{kind} from {least} to {most}"
+    if allowed["choices"] and value not in allowed["choices"]:
+        return f"one of {', '.join(allowed['choices'])}"
+    if allowed["schemes"] and str(value).partition("://")[0] not in allowed["schemes"]:
+        return f"a URL that begins with {', '.join(f'{scheme}://' for scheme in allowed['schemes'])}"
+    return None
+
+
+def repeated(name: str, text: str) -> str:
+    """The value as a message may repeat it: a URL or a password is a secret."""
+    return "refused" if name.endswith(("_URL", "_PASSWORD")) else repr(text)

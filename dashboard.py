@@ -15,7 +15,7 @@ from config import ROOT, Config
 
 def create_app(config: Config | None = None) -> Flask:
     """Return an application that has the dashboard and nothing else."""
-    app = bare_app(config or Config.from_environ())
+    app = bare_app(config or Config.of_process())
     api.init_dashboard(app)
     app.add_url_rule("/", view_func=lambda: redirect("/rq/"), endpoint="start")
     return app
@@ -26,7 +26,7 @@ def main() -> None:
     if api.dashboard.web is None:
         sys.exit("rq-dashboard is not installed: pip install -r requirements.txt")
     os.chdir(ROOT)
-    address = f"127.0.0.1:{Config.from_environ().DASHBOARD_PORT}"
+    address = f"127.0.0.1:{Config.of_process().DASHBOARD_PORT}"
     command = [sys.executable, "-m", "gunicorn", "--bind", address, "--workers", "1", "dashboard:create_app()"]
     os.execv(command[0], command)
 

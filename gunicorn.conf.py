@@ -19,10 +19,10 @@ from patience import PatientWorker
 RELEASE_WAIT = 10.0  # seconds that web waits for the tables of an empty database
 RELEASE_INTERVAL = 0.2  # seconds between two looks
 
-_config = Config.from_environ()
+_config = Config.of_process()
 secrecy.close_memory()  # of gunicorn's main process; those that it forks inherit it
 
-bind = f"{_config.WEB_HOST}:{_config.PORT}"
+bind = f"[{_config.WEB_HOST}]:{_config.PORT}" if ":" in _config.WEB_HOST else f"{_config.WEB_HOST}:{_config.PORT}"
 worker_class = PatientWorker  # a slow client holds a thread, not the process, and not for ever
 sendfile = False  # it would wait in the kernel, without a bound
 threads = 4

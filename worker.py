@@ -9,12 +9,14 @@ reconciler; what dies is started again. The work is done by the zygote's childre
 import io
 import logging
 import os
+import pwd
 import select
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -62,6 +64,7 @@ LONGEST_PAUSE = 2.0  # seconds between two attempts to reach a database that is 
 SCHEMA_WAIT = 1.0  # seconds between two looks for the tables
 ZYGOTE_PAUSE = 5.0  # seconds before another zygote is tried
 STOP_MARGIN = 4.0  # seconds for giving back, beyond the grace period; then SIGKILL
+USERS_OF_A_WORKER = 4  # two for its slot, and for one that takes its place while it ends
 MB, KB = 1_000_000, 1_000
 
 # Causes that a disk filled by others may have. What ends at a limit, or well, does so on any disk.
@@ -372,7 +375,7 @@ def limits_of(config: Config, data: RawData | Row) -> Limits:
 
 def main(queues: list[str]) -> int:
     """Run workers, a reconciler and a zygote until SIGTERM or SIGINT; return the exit status."""
-    config = Config.from_environ()
+    config = Config.of_process()
     logs.set_up(config.LOG_FORMAT)
     if unknown := set(queues) - set(jobs.QUEUES):
         print(f"no such queue: {', '.join(sorted(unknown))}; there are: {', '.join(jobs.QUEUES)}", file=sys.stderr)
@@ -414,6 +417,7 @@ def main(queues: list[str]) -> int:
 def start_zygote(config: Config) -> Zygote:
     """Start the zygote; raise RuntimeError where it cannot run submissions, or cannot isolate them well enough."""
     home = config.DATARUN_HOME
+    check_slot_users(config)
     zygote = Zygote(
         config.RUNNER_PYTHON or sys.executable,
         home / "scratch",
@@ -429,6 +433,17 @@ def start_zygote(config: Config) -> Zygote:
         level = f"isolation is {zygote.isolation}, MIN_ISOLATION is {config.MIN_ISOLATION}"
         raise RuntimeError(f"{level}. {zygote.missing}")
     return zygote
+
+
+def check_slot_users(config: Config) -> None:
+    """Raise RuntimeError where root would give folds the user of an account, whose files would go with theirs."""
+    if os.geteuid():
+        return
+    first = config.SLOT_UID
+    for uid in range(first, first + USERS_OF_A_WORKER * config.WORKER_CONCURRENCY):
+        with suppress(KeyError):
+            account = pwd.getpwuid(uid).pw_name
+            raise RuntimeError(f"SLOT_UID is {first}, and user {uid} is {account}; expected numbers of no account")
 
 
 def restart_zygote(config: Config, processes: Processes) -> Zygote:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -151,9 +152,58 @@ def test_an_empty_variable_means_the_default(text: str) -> None:
     assert Config.from_environ({setting.name: text for setting in fields(Config)}) == Config()
 
 
-def test_a_value_that_cannot_be_read_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^PORT is 'http', expected int$"):
-        Config.from_environ({"PORT": "http"})
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("PORT", "http", "PORT is 'http', expected a whole number from 1 to 65535"),
+        ("PORT", "0", "PORT is '0', expected a whole number from 1 to 65535"),
+        ("SLOT_UID", "0", "SLOT_UID is '0', expected a whole number from 1 to 2147479552"),
+        ("WORKER_CONCURRENCY", "-2", "WORKER_CONCURRENCY is '-2', expected a whole number from 1 to 1000000000"),
+        ("PROXY_HOPS", "-1", "PROXY_HOPS is '-1', expected a whole number from 0 to 1000000000"),
+        ("TIME_LIMIT", "inf", "TIME_LIMIT is 'inf', expected a number from 0.01 to 1000000000"),
+        ("DEAD_AFTER", "nan", "DEAD_AFTER is 'nan', expected a number from 0.01 to 1000000000"),
+        ("GRACE_PERIOD", "-1", "GRACE_PERIOD is '-1', expected a number from 0.0 to 1000000000"),
+        ("LOG_FORMAT", "xml", "LOG_FORMAT is 'xml', expected one of line, json"),
+        (
+            "DATABASE_URL",
+            "mysql://u:secret@host/x",
+            "DATABASE_URL is refused, expected a URL that begins with postgres://, postgresql://, "
+            "postgresql+psycopg://, sqlite://",
+        ),
+        (
+            "REDIS_URL",
+            "host:6379",
+            "REDIS_URL is refused, expected a URL that begins with redis://, rediss://, unix://",
+        ),
+        ("HEARTBEAT_INTERVAL", "25", "HEARTBEAT_INTERVAL is 25 s, expected less than DEAD_AFTER"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(name: str, text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        Config.from_environ({name: text})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["worker.py"],
+        ["dashboard.py"],
+        ["-m", "flask", "list-users"],
+        ["-m", "gunicorn", "app:create_app()"],
+    ],
+    ids=lambda command: command[-1],
+)
+def test_a_process_with_a_bad_setting_ends_with_a_sentence(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | {"TIME_LIMIT": "-1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "not started: TIME_LIMIT is '-1', expected a number from 0.01 to 1000000000\n"
 
 
 @pytest.mark.parametrize(

@@ -581,6 +581,12 @@ def test_sweep_meets_files_that_vanish() -> None:
         thread.join()
 
 
+def test_sweep_refuses_our_own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "SHARED_FOLDERS", (tmp_path,))  # what would go if it did not
+    with pytest.raises(ValueError, match="is ours"):
+        leftovers.sweep_user(os.getuid())
+
+
 @pytest.mark.skipif(not ROOT, reason="needs root")
 def test_sweep_takes_all_of_a_slots_user() -> None:
     theirs, ours = shared_file("theirs"), shared_file("ours")

@@ -14,6 +14,7 @@ import pytest
 import redis
 import rows
 from flask import Flask, current_app
+from restricted import needs_root
 from workers import SOON, Running, asleep, final, fresh, iris_fold, split
 
 import files
@@ -300,6 +301,13 @@ def test_stopping_worker_gives_the_rest_back(start: Callable[..., Running], queu
     assert (fold.state, fold.token, fold.attempts, fold.log_messages) == (State.TODO, None, 0, None)
     assert queue.lindex("rq:queue:low", 0) == fold.task_id.encode()  # first in line
     assert running.left() == []
+
+
+@needs_root
+def test_users_of_accounts_are_refused_to_folds(start: Callable[..., Running]) -> None:
+    running = start(SLOT_UID=1)
+    assert running.process.wait(SOON) == 1
+    assert "not started: SLOT_UID is 1, and user 1 is daemon; expected numbers of no account" in running.log()
 
 
 def test_idle_worker_stops_soon(start: Callable[..., Running], app: Flask) -> None:

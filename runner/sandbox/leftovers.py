@@ -21,7 +21,12 @@ SLACK = 0.1  # seconds by which the time of a file may lie behind the clock
 
 
 def sweep_user(uid: int) -> int:
-    """Remove all that a slot's own user has in the shared folders, after its processes have ended; return how much."""
+    """Remove all that a slot's own user has in the shared folders, after its processes have ended; return how much.
+
+    Raises ValueError for the user that we are: that is no slot's own.
+    """
+    if uid == os.getuid():
+        raise ValueError(f"user {uid} is ours")
     return sum(remove(path) for folder in SHARED_FOLDERS for path in owned(folder, uid))
 
 
