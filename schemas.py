@@ -98,7 +98,10 @@ def npy(array: np.ndarray) -> bytes:
 
 def shown(value: Any) -> str:
     """Return a refused value as an error may repeat it."""
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except RecursionError:  # json.loads goes a little deeper
+        text = "what is nested too deep"
     text = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
     return text.encode("utf-8", "replace").decode()
 

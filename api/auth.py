@@ -30,7 +30,7 @@ auth = HTTPBasicAuth(realm="datarun")
 def user_fault(username: str) -> str | None:
     """Return what is wrong with a user name, or None."""
     length = User.username.type.length
-    if 1 <= len(username) <= length and username.isprintable() and ":" not in username:
+    if username.strip() and len(username) <= length and username.isprintable() and ":" not in username:
         return None
     return f"A user name has 1 to {length} printable characters and no colon."
 
@@ -117,9 +117,9 @@ def init_app(app: Flask) -> None:
     if not password:
         return
     if fault := user_fault(username):
-        raise ValueError(f"DATARUN_USERNAME: {fault}")
+        raise SystemExit(f"not started: DATARUN_USERNAME: {fault}")
     if fault := password_fault(password):
-        raise ValueError(f"DATARUN_PASSWORD: {fault}")
+        raise SystemExit(f"not started: DATARUN_PASSWORD: {fault}")
     with app.app_context():
         try:
             if inspect(db.engine).has_table(User.__tablename__):

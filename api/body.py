@@ -23,7 +23,13 @@ READ_SIZE = 2**20  # bytes asked of the server at once
 
 
 class FormParser(FormDataParser):
-    """Reads MBs where Werkzeug reads 64 kB: at each read, gunicorn copies what is left of the MB that it received."""
+    """Reads MBs where Werkzeug reads 64 kB: at each read, gunicorn copies what is left of the MB that it received.
+
+    A form that cannot be read is an error: Werkzeug's own would pass for an empty one.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "silent": False})
 
     def parse(self, stream: io.RawIOBase, *args: Any, **kwargs: Any) -> Any:
         buffered = io.BufferedReader(stream, READ_SIZE)
@@ -121,7 +127,8 @@ def _read_json() -> dict[str, Any]:
     try:
         body = json.loads(_read_whole() or "{}")  # which frees the bytes once they are decoded: no name keeps them
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"JSON parse error - {error}") from None
+        reason = str(error).partition("; use sys.")[0]  # Python's advice for whoever runs it
+        raise BadRequest(f"JSON parse error - {reason}") from None
     if not isinstance(body, dict):
         raise ValidationError(
             f"Invalid data. Expected a dictionary, but got {type(body).__name__}.", "non_field_errors"
@@ -142,12 +149,19 @@ def _read_texts(schema: Schema, sent: MultiDict[str, str]) -> tuple[dict[str, An
 
 
 def _read_form(schema: Schema) -> dict[str, Any]:
-    form, uploaded = request.form, request.files
+    try:
+        form, uploaded = request.form, request.files
+    except ValueError as error:
+        request.stream.exhaust()
+        _check_whole()
+        raise BadRequest(f"The form cannot be read - {error}") from None
     _check_whole()
     body, errors = _read_texts(schema, form)
     for name, uploads in uploaded.lists():
         if not isinstance(schema.fields.get(name), Files):
-            body[name] = None  # unknown, or refused by the field
+            if name in schema.fields:
+                errors[name] = ["A file came; expected a value."]
+            body[name] = None  # which the schema refuses, where it is unknown
             continue
         body[name] = {upload.filename: upload.stream for upload in uploads}
         if len(body[name]) < len(uploads):

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from flask import Flask, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
+from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -57,6 +58,7 @@ def init_app(app: Flask) -> None:
     for unreachable in (OperationalError, InterfaceError, PoolTimeout):
         app.register_error_handler(unreachable, answer_unavailable)
     app.register_error_handler(OSError, answer_full_disk)
+    app.register_error_handler(ParseException, answer_broken_chunks)
     app.teardown_appcontext(end_session)  # comes before Flask-SQLAlchemy's own
 
 
@@ -104,6 +106,11 @@ def answer_full_disk(error: OSError) -> ResponseReturnValue:
         raise error
     current_app.logger.error("an upload finds no room: %s", error)
     return jsonify(detail="There is no room for the upload for now; please try again."), 503, WAIT
+
+
+def answer_broken_chunks(error: ParseException) -> ResponseReturnValue:
+    """Say that a body in chunks is none; nothing that follows on the connection can be told apart."""
+    return jsonify(detail=f"The chunks of the body cannot be read: {error}"), 400, {"Connection": "close"}
 
 
 def answer_unavailable(error: DBAPIError | PoolTimeout) -> ResponseReturnValue:

@@ -93,7 +93,10 @@ def split_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
     if any(map(is_python, names)):
         refuse("raw_data_id", f"Raw data {row.id} has its own Python file; expected /runapp/rawdata/customsplit/.")
     [(name, sha256)] = [(name, sha256) for name, sha256 in names.items() if separator(name)]
-    n = too_few_rows(files.open_content(sha256), name, data["held_out_test"])
+    try:
+        n = too_few_rows(files.open_content(sha256), name, data["held_out_test"])
+    except BadCSV as error:
+        refuse("raw_data_id", f"{schemas.shown(name)} of raw data {row.id} {error}; expected a table.")
     if n is not None:
         share = data["held_out_test"]
         refuse("held_out_test", f"{share:g} of {n} rows leaves none to train on; expected rows on both sides.")

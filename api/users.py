@@ -8,7 +8,8 @@ import click
 from flask import Blueprint, current_app
 from sqlalchemy import delete, select
 
-from api.auth import password_fault, set_password, stored_hash, user_fault
+import revision
+from api.auth import ensure_configured_user, password_fault, set_password, stored_hash, user_fault
 from models import User, db
 
 FIRST_USER = "datarun"
@@ -23,11 +24,17 @@ def checked_username(context: click.Context, parameter: click.Parameter, usernam
     return username
 
 
+def check_tables() -> None:
+    if missing := revision.fault(db.engine):
+        raise click.ClickException(missing)
+
+
 @blueprint.cli.command("create-user")
 @click.argument("username", callback=checked_username)
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking for it.")
 def create_user(username: str, password_stdin: bool) -> None:
     """Create USERNAME, or give it another password."""
+    check_tables()
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
@@ -42,14 +49,16 @@ def create_user(username: str, password_stdin: bool) -> None:
 @blueprint.cli.command("list-users")
 def list_users() -> None:
     """Print the users' names, one a line."""
+    check_tables()
     for username in db.session.scalars(select(User.username).order_by(User.username)):
         click.echo(username)
 
 
 @blueprint.cli.command("delete-user")
-@click.argument("username")
+@click.argument("username", callback=checked_username)
 def delete_user(username: str) -> None:
     """Delete USERNAME, who is refused from the next request on. What was posted stays."""
+    check_tables()
     deleted = db.session.execute(delete(User).where(User.username == username)).rowcount
     db.session.commit()
     if not deleted:
@@ -63,6 +72,7 @@ def first_run() -> None:
     from flask_migrate import upgrade  # imports Alembic, which web and workers do without
 
     upgrade()
+    ensure_configured_user()
     address = f"http://127.0.0.1:{current_app.config['PORT']}"
     known = db.session.scalars(select(User.username).order_by(User.username)).all()
     click.echo(f"\ndatarun answers at {address} (its documentation: {address}/docs/)")

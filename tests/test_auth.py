@@ -15,6 +15,7 @@ from api.auth import NOBODYS_HASH, PasswordCheck, set_password, stored_hash
 from app import create_app, init_migrations
 from config import Config
 from models import User, db
+from revision import NEEDED
 from servers import PASSWORD, USERNAME
 
 URL = "/runapp/rawdata/"
@@ -204,7 +205,7 @@ def test_a_start_without_database_makes_the_user_later(config: Config, tmp_path:
 def test_a_configured_user_against_the_rules_stops_the_start(
     config: Config, username: str, password: str, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(SystemExit, match=f"^not started: {message}$"):
         create_app(replace(config, DATARUN_USERNAME=username, DATARUN_PASSWORD=password))
 
 
@@ -250,6 +251,22 @@ def test_list_users_prints_names(app: Flask) -> None:
 def test_delete_user_says_when_there_is_none(app: Flask) -> None:
     result = app.test_cli_runner().invoke(args=["delete-user", "nobody"])
     assert (result.exit_code, result.output) == (1, "Error: There is no user nobody.\n")
+
+
+def test_first_run_makes_the_configured_user(config: Config) -> None:
+    app = create_app(config)
+    init_migrations(app)
+    lines = app.test_cli_runner().invoke(args=["first-run"]).output
+    assert f"Users: {USERNAME}." in lines
+    assert "Password:" not in lines
+    assert status(app.test_client(), USERNAME, PASSWORD) == 200
+
+
+@pytest.mark.parametrize("command", [["list-users"], ["create-user", "ann"], ["delete-user", "ann"]])
+def test_commands_say_that_there_are_no_tables(config: Config, command: list[str]) -> None:
+    result = create_app(config).test_cli_runner().invoke(args=command)
+    sentence = f"Error: the database is empty, this code needs revision {NEEDED}: run `flask db upgrade`\n"
+    assert (result.exit_code, result.output) == (1, sentence)
 
 
 def test_first_run_makes_tables_and_a_user_once(config: Config) -> None:

@@ -130,3 +130,13 @@ def test_one_poller_sees_each_fold_once_while_they_end(web: Web, app: Flask) -> 
     wait_until(lambda: seen.extend(poll(web)) or len(seen) >= len(FOLDS), SOON, "all are delivered")
     ending.join()
     assert sorted([*seen, *poll(web)]) == FOLDS
+
+
+@pytest.mark.parametrize("chunks", ["zz\r\n", "-1\r\n", "2\r\n{}x\r\n"], ids=["no size", "less than none", "no end"])
+def test_chunks_that_are_none_are_refused(web: Web, chunks: str) -> None:
+    kind = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    head = f"POST {NEW} HTTP/1.1\r\n{AUTHORIZATION}{kind}\r\n"
+    with web.connect(head + chunks) as client, client.makefile("rb") as answer:
+        whole = answer.read()
+    assert whole.startswith(b"HTTP/1.1 400 ")
+    assert b"The chunks of the body cannot be read: " in whole

@@ -107,6 +107,34 @@ def test_json_that_cannot_be_read_is_refused(client: FlaskClient, body: str) -> 
     answer = client.post("/runapp/testpredictions/new/", data=body, content_type="application/json")
     assert answer.status_code == 400
     assert answer.json["detail"].startswith("JSON parse error - ")
+    assert "sys." not in answer.json["detail"]
+
+
+def test_json_of_any_depth_is_refused(client: FlaskClient) -> None:
+    for depth in range(850, 1000):  # somewhere here it is too deep for reading, a little before that for writing
+        body = f'{{"name": {"[" * depth}{"]" * depth}}}'
+        answer = client.post(RAW_DATA, data=body, content_type="application/json")
+        assert answer.status_code == 400, depth
+    assert answer.json["detail"].startswith("JSON parse error - ")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b"--x--"),
+        ("multipart/form-data; boundary=x", b"--y\r\n\r\n1\r\n--y--"),
+        ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="raw_data_id"\r\n\r\n1'),
+        ("application/x-www-form-urlencoded", b"raw_data_id=1&x=\xff"),
+    ],
+    ids=["no boundary", "another boundary", "no end", "no text"],
+)
+def test_a_form_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    client: FlaskClient, app: Flask, content_type: str, body: bytes
+) -> None:
+    """An empty one asks for the predictions of all data sets, and has them delivered."""
+    answer = client.post("/runapp/testpredictions/new/", data=body, content_type=content_type)
+    assert answer.status_code == 400, answer.json
+    assert answer.json["detail"].startswith("The form cannot be read - ")
 
 
 @pytest.mark.parametrize(

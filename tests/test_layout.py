@@ -33,7 +33,7 @@ DOWNWARDS = """
 LINE = {name: number for number, line in enumerate(DOWNWARDS.split("\n")) for name in line.split()}
 WEB = {
     "config", "models", "queue_server", "queue_keeper", "schemas", "files", "jobs", "api", "app", "secrecy", "logs",
-    "disk",
+    "disk", "revision",
 }  # fmt: skip
 IMPORTERS = {  # what these alone may import
     "runner": {"runner", "worker"},

@@ -358,6 +358,12 @@ def test_two_uploads_of_one_name_are_refused(client: FlaskClient) -> None:
     assert (answer.status_code, answer.json) == (400, {"files": ["Two files have the same name; expected each once."]})
 
 
+def test_a_file_in_the_place_of_a_value_is_refused(client: FlaskClient) -> None:
+    files = {"files": (io.BytesIO(CSV.encode()), "iris.csv"), "time_limit": (io.BytesIO(b"5"), "time_limit")}
+    answer = client.post("/runapp/rawdata/", data={**IRIS, **files})
+    assert (answer.status_code, answer.json) == (400, {"time_limit": ["A file came; expected a value."]})
+
+
 def test_files_in_a_form_without_files_are_refused(client: FlaskClient) -> None:
     answer = client.post("/runapp/rawdata/", data={"files": "x"})
     expected = "A text came; expected each file as a part of multipart/form-data with its file name."
@@ -372,6 +378,22 @@ def test_of_posts_of_one_name_at_the_same_instant_one_wins(database_url: str, cl
 
 
 # ---- splits
+
+
+@pytest.mark.parametrize(
+    ("rest", "fault"),
+    [
+        (b'"' + b"x" * (LONGEST_RECORD + 1), f"has a record of more than {LONGEST_RECORD} characters"),
+        (b"1,a\n" * 5000 + b"\xff,1", "is not UTF-8 text"),
+    ],
+    ids=["no closing quote", "no UTF-8"],
+)
+def test_a_table_that_breaks_below_its_first_row_is_refused(client: FlaskClient, rest: bytes, fault: str) -> None:
+    table = encode(b"width,species\n1,a\n" + rest)
+    assert client.post("/runapp/rawdata/", json=IRIS | {"files": {"iris.csv": table}}).status_code == 201
+    answer = client.post("/runapp/rawdata/split/", json={"raw_data_id": 1, "held_out_test": 0.9999})
+    expected = f'"iris.csv" of raw data 1 {fault}; expected a table.'
+    assert (answer.status_code, answer.json) == (400, {"raw_data_id": [expected]})
 
 
 @pytest.fixture
