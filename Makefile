@@ -42,7 +42,7 @@ run: .venv/local
 	@$(BIN)/python run.py start web worker
 
 user: .venv/local
-	@$(BIN)/honcho run flask create-user '$(NAME)'
+	@$(BIN)/honcho run flask create-user "$$NAME"
 
 dashboard: .venv/local
 	@$(BIN)/honcho run python dashboard.py
