@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-PORTS = {"least": 1, "most": 65_535}
+PORTS = {"least": 0, "most": 65_535}  # 0: any that is free
 POSTGRESQL = ("postgres", "postgresql", "postgresql+psycopg")
 
 

@@ -39,7 +39,7 @@ LEVELS = {
 }
 SHARED = [Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/run/lock")]
 DEADLINE = 30  # seconds
-REMOVAL = 2  # seconds for what a task has left to go after its end
+REMOVAL = 2  # seconds for the processes that a task has left to go after its end
 CREDENTIAL = "credential-of-the-service-" + "".join(map(str, range(9)))
 LIMITS = {"wall_time": 20, "memory": 600_000_000, "processes": 64, "log": 1_000_000, "disk": 20_000_000}
 
@@ -178,7 +178,7 @@ class Worker:
 
     def _left_files(self, before: set[str]) -> list[str]:
         """Return what there is that was not there before, once what is being removed is gone."""
-        deadline = time.monotonic() + REMOVAL
+        deadline = time.monotonic() + DEADLINE
         while (left := self._listing() - before) and time.monotonic() < deadline:
             time.sleep(0.01)
         return sorted(left)

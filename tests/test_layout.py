@@ -155,8 +155,8 @@ def test_an_empty_variable_means_the_default(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("PORT", "http", "PORT is 'http', expected a whole number from 1 to 65535"),
-        ("PORT", "0", "PORT is '0', expected a whole number from 1 to 65535"),
+        ("PORT", "http", "PORT is 'http', expected a whole number from 0 to 65535"),
+        ("PORT", "-1", "PORT is '-1', expected a whole number from 0 to 65535"),
         ("SLOT_UID", "0", "SLOT_UID is '0', expected a whole number from 1 to 2147479552"),
         ("WORKER_CONCURRENCY", "-2", "WORKER_CONCURRENCY is '-2', expected a whole number from 1 to 1000000000"),
         ("PROXY_HOPS", "-1", "PROXY_HOPS is '-1', expected a whole number from 0 to 1000000000"),
