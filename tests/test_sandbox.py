@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -188,15 +189,18 @@ def test_honest_needs_are_met(setup: str, layers: str, tmp_path: Path) -> None:
 
 # What is forbidden fails with an error
 
+TABLES = [seccomp.REFUSED, seccomp.ABSENT, seccomp.UNSUPPORTED, seccomp.PRETENDED]
+
 
 def errors_of_forbidden_calls(bench: Bench) -> dict[str, Any]:
     column, _audit = seccomp.ARCHITECTURES[os.uname().machine]
 
     def attempt() -> dict[str, str]:
         errors = {}
-        for name, row in (seccomp.REFUSED | seccomp.ABSENT).items():
-            if row[column] is not None:
-                errors[name] = error_of(lambda number=row[column]: syscall(number, -1, 0, 0, 0, 0, 0))
+        for table in TABLES:
+            for name, row in table.items():
+                if row[column] is not None:
+                    errors[name] = error_of(lambda number=row[column]: syscall(number, -1, 0, 0, 0, 0, 0))
         return errors
 
     return bench.restricted(attempt)
@@ -214,8 +218,12 @@ def error_of(call: Callable[[], Any]) -> str:
 def test_refused_calls_fail_and_do_not_kill(setup: str, tmp_path: Path) -> None:
     result = in_setup(setup, tmp_path, errors_of_forbidden_calls)
     column, _audit = seccomp.ARCHITECTURES[os.uname().machine]
-    expected = {name: "EPERM" for name, row in seccomp.REFUSED.items() if row[column] is not None}
-    assert result["value"] == expected | dict.fromkeys(seccomp.ABSENT, "ENOSYS")
+    assert result["value"] == {
+        name: error
+        for table, error in zip(TABLES, ("EPERM", "ENOSYS", "ENOTSUP", ""), strict=True)
+        for name, row in table.items()
+        if row[column] is not None
+    }
     assert result["status"] == 0
 
 
@@ -236,12 +244,23 @@ def errors_by_argument(bench: Bench) -> dict[str, Any]:
             "owner of a descriptor": error_of(lambda: fcntl.fcntl(stream[0], 8, os.getppid())),
             "owner by ioctl": error_of(lambda: fcntl.ioctl(stream[0], 0x8901, os.getppid().to_bytes(4, "little"))),
             "type into a terminal": error_of(lambda: fcntl.ioctl(0, 0x5412, b"x")),
+            "flags of a file": error_of(lambda: fcntl.ioctl(0, 0x40086602, bytes(8))),
+            "lease": error_of(lambda: fcntl.fcntl(0, fcntl.F_SETLEASE, fcntl.F_RDLCK)),
+            "notice of changes": error_of(lambda: fcntl.fcntl(0, fcntl.F_NOTIFY, fcntl.DN_ACCESS)),
+            "size of a pipe": error_of(lambda: fcntl.fcntl(0, 1031, 1 << 20)),
+            "another filter": error_of(lambda: prctl(22, 2, 0)),
+            "memory open to others": error_of(lambda: prctl(4, 1)),
+            "name of a thread": error_of(lambda: prctl(15, 0)),
+            "descriptors of a thread's own": error_of(lambda: syscall(clone, 0x10900, 0, 0, 0, 0)),
+            "descriptors of its own": error_of(lambda: syscall(close_range, 900, 900, 2)),
+            "closed descriptors": error_of(lambda: syscall(close_range, 900, 900, 0)),
             "x32": error_of(lambda: syscall(x32)),
             "unknown": error_of(lambda: syscall(unknown, 0, 0, 0, 0)),
             "flags of a descriptor": error_of(lambda: fcntl.fcntl(stream[0], fcntl.F_GETFL)),
         }
 
-    clone = seccomp.CHECKED["clone"][0][seccomp.ARCHITECTURES[os.uname().machine][0]]
+    column, _audit = seccomp.ARCHITECTURES[os.uname().machine]
+    clone, close_range = (seccomp.CHECKED[name][0][column] for name in ("clone", "close_range"))
     return bench.restricted(attempt)
 
 
@@ -258,6 +277,16 @@ def test_calls_are_told_apart_by_their_arguments(tmp_path: Path) -> None:
         "owner of a descriptor": "EPERM",
         "owner by ioctl": "EPERM",
         "type into a terminal": "EPERM",
+        "flags of a file": "EPERM",
+        "lease": "EPERM",
+        "notice of changes": "EPERM",
+        "size of a pipe": "EPERM",
+        "another filter": "EPERM",
+        "memory open to others": "EPERM",
+        "name of a thread": "EFAULT",  # it was tried
+        "descriptors of a thread's own": "EPERM",
+        "descriptors of its own": "EPERM",
+        "closed descriptors": "",
         "x32": "ENOSYS",
         "unknown": "ENOSYS",
         "flags of a descriptor": "",
@@ -291,6 +320,71 @@ def test_filter_fits_into_one_program(machine: str) -> None:
     assert code is not None
     assert len(code) % 8 == 0
     assert len(code) // 8 <= 4096
+
+
+def verdict(code: bytes, audit: int, number: int, arguments: tuple[int, ...] = ()) -> int:
+    """Run a filter as the kernel would: the instructions of networking/filter that ours are made of."""
+    data = struct.pack("=iIQ6Q", number, audit, 0, *arguments, *[0] * (6 - len(arguments)))
+    program = list(struct.iter_unpack("HBBI", code))
+    accumulator = place = 0
+    while True:
+        operation, if_true, if_false, value = program[place]
+        place += 1
+        match operation:
+            case seccomp.LOAD:
+                [accumulator] = struct.unpack_from("=I", data, value)
+            case seccomp.AND:
+                accumulator &= value
+            case seccomp.JUMP:
+                place += value
+            case seccomp.JUMP_IF_EQUAL:
+                place += if_true if accumulator == value else if_false
+            case seccomp.JUMP_IF_AT_LEAST:
+                place += if_true if accumulator >= value else if_false
+            case seccomp.RETURN:
+                return value
+
+
+BY_ARGUMENT = {  # arguments that a checked call is allowed with, and refused with
+    "clone": ([(17,), (0x3D0F00,), (0x4111,)], [(0x10900,), (0x10000011,), (0x8011,)]),
+    "close_range": ([(3, 9, 0), (3, 9, 4)], [(3, 9, 2), (3, 9, 6)]),
+    "socketpair": ([(1, 1), (1, 0x80805)], [(1, 2), (16, 1)]),
+    "setpriority": ([(0, 0, 5)], [(0, 1, 5), (2, 0, 5)]),
+    "prlimit64": ([(0, 7)], [(1, 7)]),
+    "fcntl": ([(0, 1), (0, 1030, 3)], [(0, 8), (0, 1024), (0, 1026), (0, 1031)]),
+    "ioctl": ([(0, 0x5401), (0, 0x5421)], [(0, 0x5412), (0, 0x40086602), (0, 0x8901)]),
+    "prctl": ([(15,), (38, 1)], [(4, 1), (22, 2), (35,), (0x53564D41,)]),
+}
+OF_EVERY_PROGRAM = {"read": (0, 63), "write": (1, 64), "mmap": (9, 222), "exit_group": (231, 94), "futex": (202, 98)}
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_filter_decides_as_its_tables_say(machine: str) -> None:
+    """On every architecture, whatever this machine is."""
+    column, audit = seccomp.ARCHITECTURES[machine]
+    code = seccomp.program([1000], machine=machine)
+    for table, result in seccomp.TABLES:
+        for name, row in table.items():
+            if row[column] is not None:
+                assert verdict(code, audit, row[column]) == result, name
+    refused = seccomp.fail(errno.EPERM)
+    assert BY_ARGUMENT.keys() == seccomp.CHECKED.keys()
+    for name, results in BY_ARGUMENT.items():
+        number = seccomp.CHECKED[name][0][column]
+        for result, calls in zip((seccomp.ALLOW, refused), results, strict=True):
+            for arguments in calls:
+                assert verdict(code, audit, number, arguments) == result, (name, arguments)
+    for row in seccomp.KILL:
+        minus = 2**64
+        assert [verdict(code, audit, row[column], (pid,)) for pid in (999, 1000, minus - 1000, minus - 1)] == [
+            seccomp.ALLOW, refused, refused, refused,
+        ]  # fmt: skip
+    for name, row in OF_EVERY_PROGRAM.items():
+        assert verdict(code, audit, row[column]) == seccomp.ALLOW, name
+    absent = seccomp.fail(errno.ENOSYS)
+    assert verdict(code, 0x40000003, 0) == absent  # of another architecture, here 32-bit x86
+    assert verdict(code, audit, seccomp.FIRST_UNKNOWN) == absent
+    assert verdict(code, audit, 0x40000000) == absent
 
 
 def test_unknown_architecture_has_no_filter() -> None:
@@ -429,7 +523,7 @@ def test_limits_hold(setup: str, tmp_path: Path) -> None:
         "descriptors": "EMFILE",
         "processes": "EAGAIN",
         "shared memory": "ENOSPC",
-        "core": [0, 0],
+        "core": [1, 1],
         "out of memory": "1000",
         "cpu": -signal.SIGXCPU,
         "left": [],

@@ -161,9 +161,9 @@ def restrict(policy: Policy, prepared: Prepared) -> frozenset[str]:
         attempt("landlock", landlock.restrict_self, landlocked)
         if "landlock" in applied:
             applied.update(landlock.parts(prepared.landlock) & set(policy.layers))
+    attempt("dumpable", prctl, PR_SET_DUMPABLE, 0)
     if prepared.filter is not None:
         attempt("seccomp", seccomp.restrict_self, prepared.filter)
-    attempt("dumpable", prctl, PR_SET_DUMPABLE, 0)
     if policy.limits is not None:
         applied |= limit(policy.limits, policy, applied)
     return frozenset(applied)

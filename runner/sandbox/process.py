@@ -121,7 +121,7 @@ def limit(limits: ProcessLimits, shared_user: bool) -> None:
         "NPROC": processes,
         "FSIZE": limits.file_size,
         "NOFILE": limits.open_files,
-        "CORE": 0,
+        "CORE": 1,  # byte: as good as none, and unlike 0 it also keeps a dump from the program that takes them: core(5)
         "MEMLOCK": LOCKED_MEMORY,
         "MSGQUEUE": 0,
         "RTPRIO": 0,

@@ -45,6 +45,8 @@ REFUSED: Numbers = {
     "connect": (42, 203),
     "sendmsg": (46, 211),  # descriptors on their way count for the user, and keep our own from sending any: unix(7)
     "sendmmsg": (307, 269),
+    "setsockopt": (54, 208),  # filters are memory of the kernel, and to free many at once can hold it up
+    "seccomp": (317, 277),  # so are these
     # what outlives a process, or is shared between processes by a number
     "shmget": (29, 194),
     "shmat": (30, 196),
@@ -131,23 +133,77 @@ ABSENT: Numbers = {  # libraries ask for these and do without
     "io_uring_register": (427, 427),
     "userfaultfd": (323, 282),
     "pidfd_open": (434, 434),
+    "io_setup": (206, 0),  # its rings are memory, too
 }
-PRETENDED: Numbers = {  # honest code fails if these fail; the first, on files of the same owner, reach beyond Landlock
+UNSUPPORTED: Numbers = {  # by this file system; libraries write zeros instead
+    "fallocate": (285, 47),  # beyond RLIMIT_FSIZE
+}
+PRETENDED: Numbers = {  # honest code fails if these fail
+    # on files of the same owner, they reach beyond Landlock: what they set could be read by later folds
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
     "fchmodat2": (452, 452),
-    "sync": (162, 81),  # whoever waits for all disks cannot be killed meanwhile
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    # whoever waits for a disk cannot be killed meanwhile
+    "sync": (162, 81),
     "syncfs": (306, 267),
+    "fsync": (74, 82),
+    "fdatasync": (75, 83),
+    "sync_file_range": (277, 84),
+    "msync": (26, 227),
     "setsid": (112, 157),  # each session may have its share of the processor: sched(7), the autogroup feature
 }
 FIRST_UNKNOWN = 457  # newer calls than those considered here; x32 calls (from 0x40000000 on) too
 
 NEW_NAMESPACE_OR_SIBLING = 0x7E028000  # CLONE_NEW* and CLONE_PARENT
+CLONE_FILES, CLONE_THREAD = 0x400, 0x10000
+CLOSE_RANGE_CLOEXEC = 4
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
 PRIO_PROCESS = 0
-F_SETOWN, F_SETSIG, F_SETOWN_EX = 8, 10, 15
-TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP = 0x5412, 0x541C, 0x8901, 0x8902
+FCNTLS = {  # not those that have signals sent, hold up whoever opens a file (F_SETLEASE), or enlarge a pipe
+    "F_DUPFD": 0,
+    "F_GETFD": 1,
+    "F_SETFD": 2,
+    "F_GETFL": 3,
+    "F_SETFL": 4,
+    "F_GETLK": 5,
+    "F_SETLK": 6,
+    "F_SETLKW": 7,
+    "F_GETOWN": 9,
+    "F_OFD_GETLK": 36,
+    "F_OFD_SETLK": 37,
+    "F_OFD_SETLKW": 38,
+    "F_DUPFD_CLOEXEC": 1030,
+    "F_GETPIPE_SZ": 1032,
+}
+IOCTLS = {  # of any descriptor; not those that type into terminals, or set a file's flags
+    "TCGETS": 0x5401,
+    "TIOCGWINSZ": 0x5413,
+    "FIONREAD": 0x541B,
+    "FIONBIO": 0x5421,
+    "FIONCLEX": 0x5450,
+    "FIOCLEX": 0x5451,
+}
+PRCTLS = {  # about the caller; not those that open it to others (PR_SET_DUMPABLE), or take memory of the kernel
+    "PR_SET_PDEATHSIG": 1,
+    "PR_GET_PDEATHSIG": 2,
+    "PR_GET_DUMPABLE": 3,
+    "PR_SET_NAME": 15,
+    "PR_GET_NAME": 16,
+    "PR_GET_SECCOMP": 21,
+    "PR_CAPBSET_READ": 23,
+    "PR_SET_TIMERSLACK": 29,
+    "PR_GET_TIMERSLACK": 30,
+    "PR_SET_NO_NEW_PRIVS": 38,
+    "PR_GET_NO_NEW_PRIVS": 39,
+    "PR_SET_THP_DISABLE": 41,
+    "PR_GET_THP_DISABLE": 42,
+    "PR_SVE_GET_VL": 51,
+}
 WORD = 0xFFFFFFFF
 
 
@@ -162,13 +218,19 @@ class Test:
 
 
 CHECKED = {
-    "clone": ((56, 220), [Test(0, (0,), mask=NEW_NAMESPACE_OR_SIBLING)]),
+    # a thread with a table of descriptors of its own would hide what it has open, as it could by close_range
+    "clone": (
+        (56, 220),
+        [Test(0, (0, CLONE_FILES, CLONE_FILES | CLONE_THREAD), NEW_NAMESPACE_OR_SIBLING | CLONE_FILES | CLONE_THREAD)],
+    ),
+    "close_range": ((436, 436), [Test(2, (0, CLOSE_RANGE_CLOEXEC))]),
     # a datagram socket of a pair could still send to any address, path or abstract
     "socketpair": ((53, 199), [Test(0, (AF_UNIX,)), Test(1, (SOCK_STREAM, SOCK_SEQPACKET), mask=0xF)]),
     "setpriority": ((141, 140), [Test(0, (PRIO_PROCESS,)), Test(1, (0,))]),
     "prlimit64": ((302, 261), [Test(0, (0,))]),
-    "fcntl": ((72, 25), [Test(1, (F_SETOWN, F_SETSIG, F_SETOWN_EX), among=False)]),
-    "ioctl": ((16, 29), [Test(1, (TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP), among=False)]),
+    "fcntl": ((72, 25), [Test(1, tuple(FCNTLS.values()))]),
+    "ioctl": ((16, 29), [Test(1, tuple(IOCTLS.values()))]),
+    "prctl": ((157, 167), [Test(0, tuple(PRCTLS.values()))]),
 }
 KILL = ((62, 129), (200, 130), (234, 131))  # kill, tkill, tgkill
 
@@ -179,6 +241,14 @@ ALLOW = 0x7FFF0000
 
 def fail(number: int) -> int:
     return 0x00050000 | number
+
+
+TABLES = (
+    (REFUSED, fail(errno.EPERM)),
+    (ABSENT, fail(errno.ENOSYS)),
+    (UNSUPPORTED, fail(errno.EOPNOTSUPP)),
+    (PRETENDED, fail(0)),
+)
 
 
 def op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -222,7 +292,7 @@ def program(protected: Iterable[int] = (), machine: str = platform.machine()) ->
     targets = tuple(sign * pid for pid in protected for sign in (1, -1))
     code = op(LOAD, ARCHITECTURE) + return_unless_among([audit], fail(errno.ENOSYS)) + op(LOAD, NUMBER)
     code += op(JUMP_IF_AT_LEAST, FIRST_UNKNOWN, if_false=1) + op(RETURN, fail(errno.ENOSYS))
-    for table, result in ((REFUSED, fail(errno.EPERM)), (ABSENT, fail(errno.ENOSYS)), (PRETENDED, fail(0))):
+    for table, result in TABLES:
         code += return_if_among([row[column] for row in table.values() if row[column] is not None], result)
     for row, tests in CHECKED.values():
         code += check(row[column], tests)
