@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import child, sandbox, tree, wire
-from .first_writes import Span, copy
+from .first_writes import copy
 from .posted import PACKAGE
+from .settings import Settings
 
 FAILED = 70  # exit status of a process that could not begin: EX_SOFTWARE of sysexits.h
+SOON = 0.02  # seconds; work that comes sooner needs the processor that copying ahead would take
 N_OUTPUTS = {"fold": 0, "split": 3}  # files for what a task makes, after the one for its result
 
 
@@ -30,8 +32,7 @@ def wait_and_work(
     policy: sandbox.Policy,
     prepared: sandbox.Prepared,
     niceness: int,
-    environ: dict[str, str],
-    first_writes: list[Span],
+    settings: Settings,
 ) -> NoReturn:
     """In the forked child: leave all of ours behind, wait for the task's work, do it.
 
@@ -41,20 +42,22 @@ def wait_and_work(
     policy : what it may do. Its limits are None: they come with the work.
     prepared : what the stem found out for `sandbox.restrict`.
     niceness : its priority while it waits.
-    environ : its environment, but for what names its folder.
-    first_writes : the memory that it copies while it waits.
+    settings : what all slots share; a process that lacks a restriction that is `expected` there ends at once.
     """
     try:
         home = policy.scratch
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
         marks = socket.socket(fileno=marks_end)
-        enter_child(log, {marks_end}, home, environ)
+        enter_child(log, {marks_end}, home, settings.environ)
         layers = sandbox.restrict(policy, prepared)
-        copy(first_writes, enough=lambda: bool(select.select([marks], [], [], 0)[0]))
+        if not select.select([marks], [], [], SOON)[0]:
+            copy(settings.first_writes, enough=lambda: bool(select.select([marks], [], [], 0)[0]))
         message, files = wire.receive(marks)
         limits = message["limits"]
         limits["memory"] += tree.data_size() + message["mapped"]
         layers |= sandbox.limit(sandbox.ProcessLimits(**limits), policy, layers)
+        if lacking := set(settings.expected) - layers:
+            raise RuntimeError(f"restrictions did not take hold: {', '.join(sorted(lacking))}")
         os.chdir(home / PACKAGE)
         mark = child.mark_on(marks_end)
         mark(mark="started", layers=sorted(layers))

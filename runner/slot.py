@@ -25,7 +25,8 @@ from .folders import MOST_FILES, copy_files, folder_size, make_folders, wipe
 from .log import Log
 from .look import Look
 from .posted import DATA_FUNCTIONS, ORGANISER, PACKAGE, is_code
-from .stem import NICENESS, Place, Settings, Stem, serve
+from .settings import Place, Settings
+from .stem import NICENESS, Stem, serve
 from .task import End, Limits, Usage
 from .waiting import Starter
 

@@ -10,69 +10,18 @@ stem -> supervisor   {"pid": pid} or {"errno": number}
                      {"statuses": [exit status or null, ...]}
 """
 
-import math
 import mmap
 import os
 import socket
-import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from . import entry, sandbox, tree, wire
-from .first_writes import Span
-from .scratch import MOST_SLOTS
+from .settings import Place, Settings
 
 NICENESS = 5  # by which a task comes after its supervisor, or many busy processes would keep it from the limits
 TIMEOUT = 20.0  # seconds; a stem that takes longer to answer stands still
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all slots of a zygote share.
-
-    scratch : the folder of all running tasks.
-    environ : the environment of a task's processes.
-    first_uid : the first of slot 0's two own users, the other slots' follow; None where we are not root.
-    layers : the restrictions to apply; fewer emulate a platform that lacks some.
-    began : when the zygote did, by time.time().
-    starts : when each slot's present task began, by time.time(), infinity for none; shared by all slots.
-    first_writes : the memory that folds write to first.
-    level : what the zygote's self-test found the restrictions to be worth; a fold is never said to have had more.
-    """
-
-    scratch: Path
-    environ: dict[str, str]
-    first_uid: int | None = None
-    layers: Sequence[str] = tuple(sandbox.LAYERS)
-    began: float = field(default_factory=time.time)
-    starts: memoryview = field(default_factory=lambda: shared_floats(MOST_SLOTS, math.inf))
-    first_writes: list[Span] = field(default_factory=list)
-    level: str = "strong"
-
-    def places(self, folder: Path, number: int) -> "list[Place]":
-        """Return where the tasks of a slot are in turn: its next one gets ready while one may still run."""
-        first = None if self.first_uid is None else self.first_uid + 2 * number
-        return [Place(i, folder / str(i), None if first is None else first + i) for i in (0, 1)]
-
-
-def shared_floats(count: int, value: float) -> memoryview:
-    """Return floats that this process shares with those it forks."""
-    floats = memoryview(mmap.mmap(-1, 8 * count)).cast("d")
-    for i in range(count):
-        floats[i] = value
-    return floats
-
-
-@dataclass(frozen=True)
-class Place:
-    """A task's own folder and user, None for ours; `number` among those of its slot."""
-
-    number: int
-    home: Path
-    uid: int | None
 
 
 class Stem:
@@ -135,7 +84,7 @@ def serve(link: socket.socket, places: Sequence[Place], prepared: sandbox.Prepar
             )
             try:
                 if (pid := os.fork()) == 0:
-                    entry.wait_and_work(*files, policy, prepared, niceness, settings.environ, settings.first_writes)
+                    entry.wait_and_work(*files, policy, prepared, niceness, settings)
                 answer = {"pid": pid}
             except OSError as error:
                 answer = {"errno": error.errno}

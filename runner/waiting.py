@@ -15,7 +15,8 @@ from typing import Any
 from . import sandbox, wire
 from .folders import make_folders, wipe
 from .posted import PACKAGE
-from .stem import NICENESS, Place, Stem
+from .settings import Place
+from .stem import NICENESS, Stem
 
 
 class WaitingChild:

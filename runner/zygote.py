@@ -20,7 +20,7 @@ from pathlib import Path
 
 from . import first_writes, sandbox, selftest, slot, tree, wire
 from .scratch import sweep, take_number
-from .stem import Settings
+from .settings import Settings
 
 # What submissions import most: a fold's first use would cost it tens of milliseconds.
 PRELOADED = (
@@ -80,7 +80,7 @@ def main(control: socket.socket) -> None:
         found = selftest.probe(shared.scratch, prepared, uid=shared.first_uid, secrets=secrets, layers=shared.layers)
     finally:
         tree.end_all(os.getpid())  # what a self-test that failed has left
-    shared = replace(shared, level=found.level)
+    shared = replace(shared, level=found.level, expected=found.applied & sandbox.LAYERS.keys())
     wire.send(control, {"ready": {"level": found.level, "missing": found.missing, "versions": versions()}})
     shared = replace(shared, first_writes=first_writes.find(first_writes.small_fits) if tree.LINUX else [])
     slots: set[int] = set()  # the process ids of the living ones
