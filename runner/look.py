@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-MOST_AT_ONCE = 2
+MOST_AT_ONCE = 3
 
 Found = TypeVar("Found")
 

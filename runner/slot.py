@@ -34,12 +34,13 @@ SHORT = 0.1  # seconds; a shorter task has the cores for itself, and the next ch
 WATCH_INTERVAL = 0.05  # seconds between two looks at memory
 MANY = 16  # processes; stopping more of them one by one may take long
 FILES_INTERVAL = 0.25  # seconds between two looks at the files
-FILES_SHARE = 1 / 3  # of the time that may go into looks at files
+MAPS_INTERVAL = 0.5  # seconds between two looks at what is mapped
+FILES_SHARE = 1 / 3  # of the time that may go into each of these
 LOG_INTERVAL = 1.0  # seconds between two copies of the growing log
 PIPE_SIZE = 65536  # bytes read at once from the log
 MOST_PIECES = 1024  # of the log between two looks at the limits; a pipe holds at most 256, of a byte each: pipe(2)
 MARK_LENGTH = 65536  # bytes; a longer mark is none of ours
-EXACT_SHARE = 0.1  # of the time that may go into exact looks at memory
+EXACT_SHARE = 0.25  # of the time that may go into exact looks at memory
 MOST_MARKS = 64  # at once; the child waits for an answer after each
 MOST_NUMBERS = 64  # in a fact
 SENTENCE_LENGTH = 1000  # characters that the child may add to the last sentence
@@ -158,6 +159,8 @@ class Task:
         self._allowance = math.inf  # bytes, known when the child has started
         self._exact_look = Look(self._too_much_exactly, 0.0, EXACT_SHARE)
         self._files_look = Look(self._too_many_files, FILES_INTERVAL, FILES_SHARE)
+        self._maps_look = Look(tree.mapped_out_of_sight, MAPS_INTERVAL, FILES_SHARE)
+        self._seen_maps = tree.OutOfSight()  # what is mapped, when it was last looked at
         self._many = False  # processes, when they were last looked at
 
     def _take_files(self, names: Sequence[str]) -> dict[str, int]:
@@ -281,7 +284,8 @@ class Task:
                     return self._end("memory_limit", self._limits.memory)
                 if self._cpu_time.read(pids) - self._cpu_start > self._limits.cpu_time:
                     return self._end("cpu_limit", self._limits.cpu_time)
-                if exceeded := self._files_look(pids):
+                self._seen_maps = self._maps_look(pids, self._known) or self._seen_maps
+                if exceeded := self._files_look(pids, self._seen_maps):
                     return self._end(*exceeded)
                 next_look = now + max(WATCH_INTERVAL, 2 * (time.monotonic() - now))
             self._send_log(now)
@@ -313,7 +317,7 @@ class Task:
         hwm = tree.peak_memory(self._pid)
         if hwm > self._hwm:  # this process's peak, between two samples, lies in this phase
             self._memory = max(self._memory, hwm)
-        usage = Usage(now - self._since, cpu - self._cpu_since, self._memory)
+        usage = Usage(now - self._since, cpu - self._cpu_since, min(self._memory, self._allowance))
         self._since, self._cpu_since, self._hwm, self._memory = now, cpu, hwm, sample
         return usage
 
@@ -334,13 +338,16 @@ class Task:
         exact = tree.proportional_memory(pids)
         return exact is None or exact > self._allowance
 
-    def _too_many_files(self, pids: Iterable[int]) -> tuple[str, int] | None:
-        """Return the kind of end and the limit, where the task's files, or its memory out of sight, are beyond one."""
+    def _too_many_files(self, pids: Iterable[int], mapped: tree.OutOfSight) -> tuple[str, int] | None:
+        """Return the kind of end and the limit, where the task's files, or its memory out of sight, are beyond one.
+
+        The folder is looked at last: what is removed meanwhile must not count twice.
+        """
+        opened = tree.open_out_of_sight(pids, self._known)
         size, files = folder_size(self._home, self._disk)
-        removed, memory = tree.out_of_sight(pids, self._known)
-        if memory > self._limits.memory:
+        if sum((opened.memory | mapped.memory).values()) > self._limits.memory:
             return "memory_limit", self._limits.memory
-        if size + removed > self._disk:
+        if size + sum((opened.files | mapped.files).values()) > self._disk:
             return "disk_limit", self._limits.disk
         return ("file_limit", MOST_FILES) if files > MOST_FILES else None
 
@@ -363,6 +370,8 @@ class Task:
             data = marks.recv(MARK_LENGTH)  # once: whoever never stops writing must not keep us from the limits
         except BlockingIOError:
             return True
+        except ConnectionError:  # it has closed its end, and left answers of ours there
+            return False
         *lines, self._marks = (self._marks + data).split(b"\n")
         for line in lines[:MOST_MARKS]:
             with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):  # garbage

@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 
 import psutil
@@ -21,6 +22,9 @@ from .sandbox.system import PR_SET_CHILD_SUBREAPER, get_file, prctl
 
 LINUX = os.path.isdir("/proc/self/task")
 PAGE = resource.getpagesize()
+MAPS = -1  # in the place of a device, for the kernel's own memory
+MAP_SIZE = 256  # bytes of the kernel's record of a map, with its share of what leads to it
+PIDFD_THREAD = os.O_EXCL  # since Linux 6.9: pidfd_open(2)
 SOCKET_MEMORY = 425_984  # bytes, by default the most that one may have on its way: wmem_max of socket(7), doubled
 TICK = os.sysconf("SC_CLK_TCK")
 STOP_TIMEOUT = 0.2  # seconds
@@ -158,9 +162,9 @@ def _cpu_times(pid: int) -> tuple[float, float] | None:
         if not LINUX:
             times = psutil.Process(pid).cpu_times()
             return times.user + times.system, times.children_user + times.children_system
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-        children = (int(fields[13]) + int(fields[14])) / TICK  # cutime, cstime: proc_pid_stat(5)
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = _fields(file.read())
+        children = (int(fields[13]) + int(fields[14])) / TICK  # cutime, cstime
         return time.clock_gettime(~pid << 3 | 2), children  # CPUCLOCK_SCHED of a process: clock_getcpuclockid(3)
     except (OSError, psutil.Error):
         return None
@@ -170,16 +174,33 @@ def memory(first: int, pids: Iterable[int]) -> tuple[int, int]:
     """Return the resident bytes of processes: all of the first one's, what the others do not share; and all of all."""
     total = most = 0
     for pid in pids:
-        with suppress(OSError, psutil.Error):
-            if not LINUX:
-                resident, shared = psutil.Process(pid).memory_info().rss, 0
-            else:
-                resident, shared = _resident(f"/proc/{pid}")
-                if not resident:  # its first thread has ended, others go on
-                    resident, shared = max(_resident(f"/proc/{pid}/task/{thread}") for thread in _threads(pid))
-            total += resident if pid == first else resident - shared
-            most += resident
+        resident, shared = _resident(pid)
+        total += resident if pid == first else resident - shared
+        most += resident
     return total, most
+
+
+def _resident(pid: int) -> tuple[int, int]:
+    """Return a process's resident bytes and those of them that others may share; zeros where it is gone."""
+    with suppress(OSError, psutil.Error):
+        if not LINUX:
+            return psutil.Process(pid).memory_info().rss, 0
+        with open(f"{_folder(pid)}/statm") as file:  # proc_pid_statm(5)
+            _size, resident, shared, *_ = map(int, file.read().split())
+        return resident * PAGE, shared * PAGE
+    return 0, 0
+
+
+def _folder(pid: int) -> str:
+    """Return the folder that tells of a process: that of another thread, where its first has ended and others go on."""
+    folder = f"/proc/{pid}"
+    with suppress(OSError), open(f"{folder}/stat", "rb") as file:
+        if _fields(file.read())[0] == b"Z":
+            for thread in _threads(pid):
+                with suppress(OSError), open(f"{folder}/task/{thread}/stat", "rb") as file:
+                    if _fields(file.read())[0] not in b"ZX":
+                        return f"{folder}/task/{thread}"
+    return folder
 
 
 def _threads(pid: int) -> list[str]:
@@ -189,45 +210,80 @@ def _threads(pid: int) -> list[str]:
         return []
 
 
-def _resident(folder: str) -> tuple[int, int]:
-    with open(f"{folder}/statm") as file:  # proc_pid_statm(5)
-        _size, resident, shared, *_ = map(int, file.read().split())
-    return resident * PAGE, shared * PAGE
+def _fields(stat: bytes) -> list[bytes]:
+    """Return what follows the name, which may hold any byte: proc_pid_stat(5)."""
+    return stat.rpartition(b")")[2].split()
 
 
 def shared_memory(first: int, pids: Iterable[int]) -> int:
     """Return the resident bytes of memory that processes but the first may share, counted for each."""
-    return sum(_status(pid, "RssShmem:") for pid in pids if pid != first)
+    return sum(_status(pid, b"RssShmem:") for pid in pids if pid != first)
 
 
-def out_of_sight(pids: Iterable[int], known: Container[tuple[int, int]]) -> tuple[int, int]:
-    """Return the bytes of the processes' files without a path, and of their memory that is resident in none of them.
+Identity = tuple[int, int]  # device and inode
 
-    The files are those open or mapped but the `known` ones; the memory is page tables, what shared maps hold, and the
-    most that sockets may hold. All but page tables is seen where we may look into the processes: as root; with
-    CAP_SYS_PTRACE (sandbox/oversight.py) what is open, and not what is only mapped.
+
+@dataclass(frozen=True)
+class OutOfSight:
+    """Bytes of what processes hold that neither a folder nor their resident memory shows.
+
+    files : those without a path. memory : files that are memory, sockets, and, by process, the kernel's own.
     """
-    tables, files, memory = 0, {}, {}
+
+    files: dict[Identity, int] = field(default_factory=dict)
+    memory: dict[Identity, int] = field(default_factory=dict)
+
+    def add(self, status: os.stat_result, known: Container[Identity]) -> None:
+        """Count a file or socket that is none of the `known` ones."""
+        if stat.S_ISSOCK(status.st_mode):
+            self.memory[identity(status)] = SOCKET_MEMORY
+        elif not status.st_nlink and stat.S_ISREG(status.st_mode) and identity(status) not in known:
+            kind = self.memory if status.st_dev == memory_device() else self.files
+            kind[identity(status)] = status.st_blocks * 512
+
+
+def open_out_of_sight(pids: Iterable[int], known: Container[Identity]) -> OutOfSight:
+    """Return what the processes have open, as far as we may look into them.
+
+    As root, or with CAP_SYS_PTRACE (sandbox/oversight.py). A socket counts with the most that it may hold.
+    """
+    found = OutOfSight()
     for pid in pids:
-        tables += _status(pid, "VmPTE:")
-        for status in (*_open_files(pid), *_removed_maps(pid)):
-            if stat.S_ISSOCK(status.st_mode):
-                memory[identity(status)] = SOCKET_MEMORY
-            elif not status.st_nlink and stat.S_ISREG(status.st_mode) and identity(status) not in known:
-                kind = memory if status.st_dev == memory_device() else files
-                kind[identity(status)] = status.st_blocks * 512
-    return sum(files.values()), tables + sum(memory.values())
+        for status in _open_files(pid):
+            found.add(status, known)
+    return found
+
+
+def mapped_out_of_sight(pids: Iterable[int], known: Container[Identity]) -> OutOfSight:
+    """Return what the processes have mapped, and their page tables and records of maps.
+
+    With CAP_SYS_PTRACE alone, the records and not the files are seen; without it, the page tables. It may take long
+    where many processes are busy: they change their maps meanwhile.
+    """
+    found = OutOfSight()
+    for pid in pids:
+        folder = _folder(pid)
+        maps: list[bytes] = []
+        with suppress(OSError), open(f"{folder}/maps", "rb") as file:
+            maps = file.readlines()
+        found.memory[MAPS, pid] = _status(pid, b"VmPTE:") + MAP_SIZE * len(maps)
+        removed = [line.split()[0].split(b"-") for line in maps if line.endswith(b" (deleted)\n")]
+        for status in _found(f"/proc/{pid}/map_files/{int(start, 16):x}-{int(end, 16):x}" for start, end in removed):
+            found.add(status, known)  # proc_pid_map_files(5)
+    return found
 
 
 def _open_files(pid: int) -> Iterator[os.stat_result]:
     """Yield what the process has open, as far as we may see it."""
+    folder = _folder(pid)
     try:
-        yield from _found(f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))
+        yield from _found(f"{folder}/fd/{fd}" for fd in os.listdir(f"{folder}/fd"))
     except PermissionError:  # the listing is for the owner of the process alone, who is root: proc_pid_fd(5)
         with suppress(OSError, AttributeError):
-            process = os.pidfd_open(pid)
+            thread = int(folder.rpartition("/")[2])
+            process = os.pidfd_open(thread, 0 if thread == pid else PIDFD_THREAD)
             try:
-                yield from _copies(process, range(_status(pid, "FDSize:")))
+                yield from _copies(process, range(_status(pid, b"FDSize:")))
             finally:
                 os.close(process)
     except OSError:  # it has ended
@@ -248,13 +304,6 @@ def _copies(process: int, numbers: Iterable[int]) -> Iterator[os.stat_result]:
             yield status
 
 
-def _removed_maps(pid: int) -> Iterator[os.stat_result]:
-    """Yield what the process has mapped that was removed: proc_pid_map_files(5)."""
-    with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
-        maps = [line.split()[0].split(b"-") for line in file if line.endswith(b" (deleted)\n")]
-        yield from _found(f"/proc/{pid}/map_files/{int(start, 16):x}-{int(end, 16):x}" for start, end in maps)
-
-
 def _found(links: Iterable[str]) -> Iterator[os.stat_result]:
     for link in links:
         with suppress(OSError):
@@ -271,7 +320,7 @@ def memory_device() -> int | None:
         return None
 
 
-def identity(status: os.stat_result) -> tuple[int, int]:
+def identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
 
 
@@ -295,17 +344,17 @@ def proportional_memory(pids: Iterable[int]) -> int | None:
 
 def peak_memory(pid: int) -> int:
     """Return the most resident bytes that a process has had so far; 0 where unknown."""
-    return _status(pid, "VmHWM:")
+    return _status(pid, b"VmHWM:")
 
 
 def data_size() -> int:
     """Return this process's private writable memory in bytes, what RLIMIT_DATA counts; 0 where unknown."""
-    return _status(os.getpid(), "VmData:")
+    return _status(os.getpid(), b"VmData:")
 
 
-def _status(pid: int, field: str) -> int:
+def _status(pid: int, field: bytes) -> int:
     """Return a field in bytes, where it has a unit."""
-    with suppress(OSError), open(f"/proc/{pid}/status") as file:  # proc_pid_status(5)
+    with suppress(OSError), open(f"{_folder(pid)}/status", "rb") as file:  # proc_pid_status(5)
         for line in file:
             if line.startswith(field):
                 _name, number, *unit = line.split()

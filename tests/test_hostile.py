@@ -110,6 +110,7 @@ ROWS = [
     fine("leaves_daemons_behind", levels=("root", "ordinary")),
     fine("leaves_daemons_behind", levels=("bare",), limits={"memory": 2_000_000_000}),  # what is shared is not seen
     fine("looks_like_one_of_ours"),
+    fine("names_its_processes_oddly"),
     fine("holds_the_log_open", log=None),
     # memory
     ends("fills_memory", *OUT_OF_MEMORY, *MEMORY),
@@ -117,6 +118,8 @@ ROWS = [
     ends("fills_memory_by_shared_maps", *MEMORY),
     ends("fills_memory_by_shared_maps_that_it_leaves", *MEMORY, levels=("root",)),
     ends("fills_memory_by_page_tables", *MEMORY, levels=BOTH_ENDS),
+    ends("hides_page_tables", *MEMORY, levels=BOTH_ENDS),
+    ends("fills_memory_by_records_of_maps", *MEMORY, levels=("root", "ordinary")),
     ends("fills_memory_by_sockets", *MEMORY, levels=("root", "ordinary")),
     ends("fills_memory_by_children", *MEMORY),
     ends("fills_memory_by_maps_of_children", *MEMORY),
@@ -144,6 +147,7 @@ ROWS = [
     ends("fills_disk", *DISK),
     ends("fills_inodes", *FILES),
     ends("fills_disk_by_removed_files", *DISK, levels=("root", "ordinary")),
+    ends("fills_disk_behind_a_dead_main_thread", *DISK, levels=("root", "ordinary")),
     ends("fills_disk_by_maps_of_removed_files", *DISK, levels=("root",)),
     ends("fills_disk_in_a_folder_that_nobody_lists", *DISK, *FILES),
     ends("fills_disk_far_below", *DISK, *FILES),
@@ -265,6 +269,7 @@ ROWS = [
     timeout("floods_marks"),
     timeout("floods_marks_without_newlines"),
     ends("closes_its_descriptors", *CRASHED),
+    ends("leaves_answers_unread", *CRASHED),
     ends("writes_to_every_descriptor", *CRASHED, levels=RESTRICTED),
     ends("patches_json", *CRASHED),
     ends("patches_everything", "crashed", "Ended with exit status 1 without a result, while training."),
@@ -286,6 +291,7 @@ ROWS = [
     fine("reaches_the_network", levels=RESTRICTED),
     fine("seeks_privileges", levels=RESTRICTED),
     # honest
+    fine("starts_many_short_programs", levels=BOTH_ENDS),
     fine("forks_a_pool", levels=("root", "ordinary"), limits={"memory": 300_000_000}),
     fine("needs_parallel_workers", levels=("root", "ordinary"), limits={"wall_time": 60, "memory": 4_000_000_000}),
 ]  # fmt: skip
