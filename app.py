@@ -48,14 +48,6 @@ def bare_app(config: Config) -> Flask:
     return app
 
 
-# libpq's parameters: whatever the network does, a statement fails within about 15 s of the server's last sign of life
-CONNECT_ARGS = {
-    "connect_timeout": 5,  # seconds
-    "tcp_user_timeout": 10_000,  # milliseconds that what was sent may go unanswered by the other kernel
-    "keepalives_idle": 5,  # seconds
-    "keepalives_interval": 3,  # seconds
-    "keepalives_count": 3,
-}
 KEPT_CONNECTIONS = 5  # that a web process keeps open when it has nothing to do
 POOL_TIMEOUT = 10  # seconds that a request waits for a connection, before it is a 503
 
@@ -64,6 +56,8 @@ def engine_options(config: Config) -> dict[str, object]:
     """A connection that the server closed meanwhile is replaced; one that cannot be made fails soon."""
     if config.database_url.startswith("sqlite"):
         return {}
+    from postgresql import CONNECT_ARGS  # which also has each connection made as it says
+
     kept = min(KEPT_CONNECTIONS, config.DATABASE_CONNECTIONS)
     pool = {"pool_size": kept, "max_overflow": config.DATABASE_CONNECTIONS - kept, "pool_timeout": POOL_TIMEOUT}
     return {"pool_pre_ping": True, "connect_args": CONNECT_ARGS, **pool}

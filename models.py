@@ -30,6 +30,7 @@ from sqlalchemy import (
     func,
     null,
 )
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.sql.functions import FunctionElement
@@ -37,7 +38,7 @@ from sqlalchemy.sql.functions import FunctionElement
 NAME_LENGTH = 40  # characters of a data set's name
 FILE_NAME_LENGTH = 200  # bytes of a file's name
 MAX_INTEGER = 2**63 - 1  # what both databases hold
-LOCK_TIMEOUT = 30_000  # milliseconds that SQLite waits for another process's write
+LOCK_TIMEOUT = 30_000  # milliseconds that a statement waits for what another session writes
 SQLITE_SETTINGS = (
     f"busy_timeout={LOCK_TIMEOUT}",
     "journal_mode=WAL",
@@ -46,6 +47,9 @@ SQLITE_SETTINGS = (
     "secure_delete=OFF",  # SQLite's own default; Debian's takes ten times as long to remove a large content
 )
 CANCELLED = "Cancelled on request."
+
+# What a statement raises where the database does not answer, or, as after a failover, takes no writes
+DATABASE_GONE = (OperationalError, InterfaceError, InternalError)
 
 
 class Base(DeclarativeBase):

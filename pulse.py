@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 from listening import Listener
-from recording import DATABASE_GONE, Claim
+from models import DATABASE_GONE
+from recording import Claim
 
 log = logging.getLogger(__name__)
 

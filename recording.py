@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -37,8 +36,6 @@ from models import (
 )
 
 log = logging.getLogger(__name__)
-
-DATABASE_GONE = (OperationalError, InterfaceError)  # what a write raises where the database does not answer
 
 Model = type[RawData] | type[SubmissionFold]
 

@@ -38,11 +38,11 @@ from app import bare_app
 from cache import Cache
 from config import CORES, Config, environment
 from listening import Listener
-from models import Cause, RawData, State, SubmissionFold, db
+from models import DATABASE_GONE, Cause, RawData, State, SubmissionFold, db
 from processes import Processes
 from pulse import Cancelled, NotOurs, Pulse, Stopping
 from reconciliation import Reconciler
-from recording import DATABASE_GONE, Claim
+from recording import Claim
 from runner import (
     LEVELS,
     Finished,

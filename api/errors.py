@@ -8,13 +8,13 @@ from flask import Flask, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 import disk
 from api.body import MULTIPART
-from models import db
+from models import DATABASE_GONE, db
 
 WAIT = {"Retry-After": "5"}  # seconds that a client is asked to wait for the database, or for room
 DEADLOCK = "40P01"  # PostgreSQL's code of that error
@@ -55,7 +55,7 @@ def is_deadlock(error: DBAPIError) -> bool:
 def init_app(app: Flask) -> None:
     app.register_error_handler(ValidationError, answer_refusal)
     app.register_error_handler(HTTPException, answer_http_error)
-    for unreachable in (OperationalError, InterfaceError, PoolTimeout):
+    for unreachable in (*DATABASE_GONE, PoolTimeout):
         app.register_error_handler(unreachable, answer_unavailable)
     app.register_error_handler(OSError, answer_full_disk)
     app.register_error_handler(ParseException, answer_broken_chunks)
@@ -66,7 +66,7 @@ def end_session(_error: BaseException | None) -> None:
     """Give up what was only read; a database that has gone meanwhile must not spoil the answer."""
     try:
         db.session.close()
-    except (OperationalError, InterfaceError) as error:
+    except DATABASE_GONE as error:
         current_app.logger.warning("the database has gone while a request was answered: %s", error)
 
 

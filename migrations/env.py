@@ -30,6 +30,8 @@ def report(step: Any, **_: Any) -> None:
 def run_migrations() -> None:
     with migrate.db.engine.connect() as connection:
         check_foreign_keys(connection, False)
+        if connection.dialect.name == "postgresql":
+            connection.connection.driver_connection.answer_timeout = None  # to rebuild a table may take long
         context.configure(
             connection=connection,
             target_metadata=migrate.db.metadata,

@@ -20,7 +20,7 @@ DOWNWARDS = """
     config  runner  post_api  secrecy  logs  revision  patience
     queue_keeper
     models  queue_server  processes  disk
-    files
+    files  postgresql
     schemas  jobs  cache
     api
     app
@@ -33,7 +33,7 @@ DOWNWARDS = """
 LINE = {name: number for number, line in enumerate(DOWNWARDS.split("\n")) for name in line.split()}
 WEB = {
     "config", "models", "queue_server", "queue_keeper", "schemas", "files", "jobs", "api", "app", "secrecy", "logs",
-    "disk", "revision",
+    "disk", "revision", "postgresql",
 }  # fmt: skip
 IMPORTERS = {  # what these alone may import
     "runner": {"runner", "worker"},

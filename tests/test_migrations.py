@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from flask import Flask
 
+import postgresql
 import revision
 from app import create_app, init_migrations
 from config import Config
@@ -141,6 +142,20 @@ def test_a_table_is_rebuilt_without_loss_of_the_rows_that_refer_to_it(upgraded: 
         db.session.commit()
         flask_db(upgraded, "upgrade", "--directory", str(migrations))
         assert db.session.scalars(sa.select(Chunk.data)).all() == [b"abc"]
+
+
+def test_to_rebuild_a_table_may_take_long(
+    config: Config, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql.Connection, "answer_timeout", 0.5)
+    app = create_app(replace(config, DATABASE_URL=postgres_url))
+    flask_db(app, "upgrade")
+    migrations = shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
+    slow = REBUILD_A_TABLE.replace("HEAD", REVISIONS[-1]) + '    op.execute("SELECT pg_sleep(1)")\n'
+    (migrations / "versions" / "rebuild.py").write_text(slow)
+    flask_db(app, "upgrade", "--directory", str(migrations))
+    with app.app_context():
+        db.engine.dispose()
 
 
 def ended(config: Config, command: list[str]) -> tuple[int, str]:

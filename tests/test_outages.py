@@ -2,18 +2,28 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
+import psycopg
 import pytest
 import rows
 from flask import Flask
-from workers import FAST, SOON, Running, fresh, iris_fold
+from flask.testing import FlaskClient
+from posts import IRIS
+from requests.auth import _basic_auth_str
+from workers import FAST, SOON, Running, application, fresh, iris_fold
 
 import post_api
+import postgresql
+import recording
 import servers
-from models import LOCK_TIMEOUT, State, db
-from servers import wait_until
+from config import Config
+from models import DATABASE_GONE, LOCK_TIMEOUT, RawData, State, db
+from servers import PASSWORD, USERNAME, wait_until
 
 
 def test_health_waits_for_no_lock_of_the_database(database_url: str, app: Flask) -> None:
@@ -24,6 +34,99 @@ def test_health_waits_for_no_lock_of_the_database(database_url: str, app: Flask)
         asking.start()
         asking.join(LOCK_TIMEOUT / 2000)
         assert answers == [200]
+
+
+# ---- PostgreSQL that answers, but not as usual
+
+UNAVAILABLE = 503, {"detail": "The database cannot be reached for now; please try again."}
+RAW_DATA, SPLIT = "/runapp/rawdata/", "/runapp/rawdata/split/"
+HALF = {"raw_data_id": 1, "held_out_test": 0.5}
+
+
+@pytest.fixture
+def on_postgres(config: Config, password_hash: str, postgres_url: str) -> Iterator[FlaskClient]:
+    """A client of an application on PostgreSQL, in its context, which has a data set."""
+    with application(replace(config, DATABASE_URL=postgres_url), password_hash) as app, app.app_context():
+        client = app.test_client()
+        client.environ_base["HTTP_AUTHORIZATION"] = _basic_auth_str(USERNAME, PASSWORD)
+        assert client.post(RAW_DATA, json=IRIS).status_code == 201
+        yield client
+
+
+def answer(client: FlaskClient, url: str, body: dict) -> tuple[int, dict]:
+    """Post; return the status and what came."""
+    answered = client.post(url, json=body)
+    return answered.status_code, answered.json
+
+
+def connect_anew() -> None:
+    db.session.remove()
+    db.engine.dispose()
+
+
+def claimed() -> recording.Claim:
+    data = rows.raw_data()
+    claim = recording.claim(RawData, data.id, data.task_id, max_attempts=3)
+    assert claim is not None
+    return claim
+
+
+def test_a_row_that_another_session_locks_is_not_waited_for_without_end(
+    on_postgres: FlaskClient, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = claimed()
+    monkeypatch.setattr(postgresql, "SETTINGS", postgresql.SETTINGS.replace(str(LOCK_TIMEOUT), "100"))
+    connect_anew()
+    with psycopg.connect(postgres_url) as operator:
+        operator.execute("SELECT id FROM raw_data FOR UPDATE")
+        assert answer(on_postgres, SPLIT, HALF) == UNAVAILABLE
+        with pytest.raises(DATABASE_GONE):  # a worker tries again
+            claim.heartbeat()
+        assert on_postgres.get(RAW_DATA).status_code == 200
+    assert answer(on_postgres, SPLIT, HALF)[0] == 200
+    assert claim.heartbeat()
+
+
+def test_a_database_that_takes_no_writes_is_one_that_is_gone(on_postgres: FlaskClient, postgres_url: str) -> None:
+    claim = claimed()
+    set_read_only = "ALTER DATABASE {} SET default_transaction_read_only = {}"
+    name = postgres_url.rpartition("/")[2]
+    for value in ("on", "off"):
+        with psycopg.connect(postgres_url, autocommit=True) as operator:
+            operator.execute("SET default_transaction_read_only = off")
+            operator.execute(set_read_only.format(name, value))
+        connect_anew()
+        if value == "on":
+            assert answer(on_postgres, SPLIT, HALF) == UNAVAILABLE
+            assert on_postgres.get(RAW_DATA).status_code == 200
+            with pytest.raises(DATABASE_GONE):  # a worker keeps its result, and tries again
+                claim.heartbeat()
+    assert answer(on_postgres, SPLIT, HALF)[0] == 200
+    assert claim.heartbeat()
+
+
+def test_a_server_that_stands_still_is_not_waited_for_without_end(
+    on_postgres: FlaskClient, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernel answers all the same, so that no parameter of the connection notices."""
+    monkeypatch.setattr(postgresql.Connection, "answer_timeout", 0.5)
+    db.session.remove()
+    with psycopg.connect(postgres_url) as operator:  # open until the end: each of these processes stays
+        server = psutil.Process(operator.info.backend_pid).parent()
+        processes = [server, *server.children()]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):  # one of the server's own that has just ended
+                process.suspend()
+        try:
+            assert answer(on_postgres, SPLIT, HALF) == UNAVAILABLE
+        finally:
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
+    assert answer(on_postgres, SPLIT, HALF)[0] == 200
+
+
+# ---- workers
 
 
 @pytest.mark.usefixtures("database_url")

@@ -16,9 +16,10 @@ from sqlalchemy import select, text
 from workers import Running, asleep, final, iris_fold, split
 
 import jobs
-from app import CONNECT_ARGS, create_app, init_migrations
+from app import create_app, init_migrations
 from config import Config
 from models import State, SubmissionFold, db
+from postgresql import CONNECT_ARGS
 from servers import ROOT
 
 PIECE = 65536  # bytes
