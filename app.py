@@ -41,11 +41,19 @@ def bare_app(config: Config) -> Flask:
     app.json.sort_keys = False
     if hops := config.PROXY_HOPS:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
-    config.DATARUN_HOME.mkdir(mode=0o711, parents=True, exist_ok=True)  # folds' own users pass to their scratch
+    make_home(config.DATARUN_HOME)
     if config.database_url.startswith("sqlite"):
         secrecy.close_database(Path(make_url(config.database_url).database or ""))
     db.init_app(app)
     return app
+
+
+def make_home(home: Path) -> None:
+    """Make the folder of all that is kept here, through which folds' own users pass to their scratch."""
+    try:
+        home.mkdir(mode=0o711, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"not started: DATARUN_HOME: {home} cannot be made: {error.strerror}") from None
 
 
 KEPT_CONNECTIONS = 5  # that a web process keeps open when it has nothing to do

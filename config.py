@@ -7,7 +7,8 @@ This module alone reads the environment. `Config.from_environ()` gives the value
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def setting(
     shown: str = "",
     choices: tuple[str, ...] = (),
     schemes: tuple[str, ...] = (),
+    fault: Callable[[str], str | None] = lambda _: None,
     least: float | None = None,
     most: float = 10**9,
 ) -> Any:
@@ -38,14 +40,41 @@ def setting(
     shown : what the README prints where the default depends on the machine.
     choices : the texts that it may be.
     schemes : of the URLs that it may be.
+    fault : of a text, returns what is expected where it cannot be used.
     least, most : of a number; at least 1 where it is whole, and 0.01 where not, unless said otherwise.
     """
     if least is None:
         least = 1 if isinstance(default, int) else 0.01
-    allowed = {"choices": choices, "schemes": schemes, "least": least, "most": most}
+    allowed = {"choices": choices, "schemes": schemes, "fault": fault, "least": least, "most": most}
     return field(
         default=default, metadata={"meaning": meaning, "unit": unit, "shown": shown or str(default), **allowed}
     )
+
+
+def database_fault(url: str) -> str | None:
+    """Return what is expected of a URL of PostgreSQL that SQLAlchemy or libpq cannot read."""
+    if url.startswith("sqlite"):
+        return None
+    from psycopg import ProgrammingError, conninfo  # large, as the next: not for who uses the default
+    from sqlalchemy import exc, make_url
+
+    try:
+        used = make_url(Config(DATABASE_URL=url).database_url)
+        conninfo.make_conninfo(**used.get_dialect()().create_connect_args(used)[1])
+    except (exc.ArgumentError, ValueError, ProgrammingError):
+        return "scheme://user:password@host:port/name, a number as its port, and options that libpq knows"
+    return None
+
+
+def queue_fault(url: str) -> str | None:
+    """Return what is expected of a URL that redis-py cannot read, or of which it does not know an option."""
+    from redis import ConnectionPool, RedisError  # likewise
+
+    try:
+        ConnectionPool.from_url(url).make_connection()  # connects at its first command
+    except (ValueError, TypeError, RedisError):
+        return "a number as its port, and options that redis-py knows for its scheme"
+    return None
 
 
 def environment() -> Mapping[str, str]:
@@ -68,6 +97,7 @@ class Config:
         "of PostgreSQL (`postgres://...`) or SQLite (`sqlite:///...`)",
         shown="SQLite in `DATARUN_HOME`",
         schemes=(*POSTGRESQL, "sqlite"),
+        fault=database_fault,
     )
     DATABASE_CONNECTIONS: int = setting(
         8,
@@ -79,6 +109,7 @@ class Config:
         "a Redis or Valkey server",
         shown="an embedded server in `DATARUN_HOME`",
         schemes=("redis", "rediss", "unix"),
+        fault=queue_fault,
     )
     REDIS_CERTIFICATE: str = setting(
         "required",
@@ -157,6 +188,9 @@ class Config:
                     values[f.name] = math.nan
                 if expected := fault(values[f.name], f.metadata):
                     raise ValueError(f"{f.name} is {repeated(f.name, text)}, expected {expected}")
+        if "DATARUN_HOME" in values:
+            with suppress(RuntimeError):  # ~ without a user, or one that does not exist
+                values["DATARUN_HOME"] = values["DATARUN_HOME"].expanduser()
         config = cls(**values)
         if config.HEARTBEAT_INTERVAL >= config.DEAD_AFTER:
             raise ValueError(f"HEARTBEAT_INTERVAL is {config.HEARTBEAT_INTERVAL:g} s, expected less than DEAD_AFTER")
@@ -179,9 +213,10 @@ def fault(value: Any, allowed: Mapping[str, Any]) -> str | None:
         return None if least <= value <= most else f"{kind} from {least} to {most}"
     if allowed["choices"] and value not in allowed["choices"]:
         return f"one of {', '.join(allowed['choices'])}"
-    if allowed["schemes"] and str(value).partition("://")[0] not in allowed["schemes"]:
-        return f"a URL that begins with {', '.join(f'{scheme}://' for scheme in allowed['schemes'])}"
-    return None
+    beginnings = tuple(f"{scheme}://" for scheme in allowed["schemes"])
+    if beginnings and not value.startswith(beginnings):
+        return f"a URL that begins with {', '.join(beginnings)}"
+    return allowed["fault"](value)
 
 
 def repeated(name: str, text: str) -> str:

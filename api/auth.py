@@ -114,10 +114,10 @@ def init_app(app: Flask) -> None:
     app.extensions["password_tries"] = PasswordTries()
     username, password = app.config["DATARUN_USERNAME"], app.config["DATARUN_PASSWORD"]
     app.extensions["configured_user"] = (username, password) if password else None
+    if (username or password) and (fault := user_fault(username)):
+        raise SystemExit(f"not started: DATARUN_USERNAME: {fault}")
     if not password:
         return
-    if fault := user_fault(username):
-        raise SystemExit(f"not started: DATARUN_USERNAME: {fault}")
     if fault := password_fault(password):
         raise SystemExit(f"not started: DATARUN_PASSWORD: {fault}")
     with app.app_context():

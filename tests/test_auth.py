@@ -198,6 +198,8 @@ def test_a_start_without_database_makes_the_user_later(config: Config, tmp_path:
     ("username", "password", "message"),
     [
         ("", "long enough", "DATARUN_USERNAME: A user name has 1 to 80 printable characters and no colon."),
+        ("a:b", "", "DATARUN_USERNAME: A user name has 1 to 80 printable characters and no colon."),  # for first-run
+        ("a\x07", "", "DATARUN_USERNAME: A user name has 1 to 80 printable characters and no colon."),
         ("a:b", "long enough", "DATARUN_USERNAME: A user name has 1 to 80 printable characters and no colon."),
         ("a", "short", "DATARUN_PASSWORD: A password has 6 to 200 printable characters."),
     ],

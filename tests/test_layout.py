@@ -152,6 +152,13 @@ def test_an_empty_variable_means_the_default(text: str) -> None:
     assert Config.from_environ({setting.name: text for setting in fields(Config)}) == Config()
 
 
+BAD_DATABASE_URL = (
+    "DATABASE_URL is refused, expected scheme://user:password@host:port/name, a number as its port, "
+    "and options that libpq knows"
+)
+BAD_REDIS_URL = "REDIS_URL is refused, expected a number as its port, and options that redis-py knows for its scheme"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
@@ -171,10 +178,25 @@ def test_an_empty_variable_means_the_default(text: str) -> None:
             "postgresql+psycopg://, sqlite://",
         ),
         (
+            "DATABASE_URL",
+            "postgres",
+            "DATABASE_URL is refused, expected a URL that begins with postgres://, postgresql://, "
+            "postgresql+psycopg://, sqlite://",
+        ),
+        (
             "REDIS_URL",
             "host:6379",
             "REDIS_URL is refused, expected a URL that begins with redis://, rediss://, unix://",
         ),
+        ("REDIS_URL", "redis", "REDIS_URL is refused, expected a URL that begins with redis://, rediss://, unix://"),
+        ("DATABASE_URL", "postgres://u:secret@host:many/x", BAD_DATABASE_URL),
+        ("DATABASE_URL", "postgres://u:secret@host/x?foo=bar", BAD_DATABASE_URL),
+        ("REDIS_URL", "redis://host:many", BAD_REDIS_URL),
+        ("REDIS_URL", "redis://host:65536", BAD_REDIS_URL),
+        ("REDIS_URL", "redis://:secret@host?ssl_cert_reqs=none", BAD_REDIS_URL),
+        ("REDIS_URL", "rediss://:secret@host?ssl_cert_reqs=some", BAD_REDIS_URL),
+        ("REDIS_URL", "unix:///path?foo=bar", BAD_REDIS_URL),
+        ("REDIS_URL", "redis://host?db=first", BAD_REDIS_URL),
         ("HEARTBEAT_INTERVAL", "25", "HEARTBEAT_INTERVAL is 25 s, expected less than DEAD_AFTER"),
     ],
 )
@@ -193,17 +215,27 @@ def test_a_value_that_cannot_be_used_is_named(name: str, text: str, sentence: st
     ],
     ids=lambda command: command[-1],
 )
-def test_a_process_with_a_bad_setting_ends_with_a_sentence(command: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("TIME_LIMIT", "-1", "TIME_LIMIT is '-1', expected a number from 0.01 to 1000000000"),
+        ("DATARUN_HOME", "/dev/null", "DATARUN_HOME: /dev/null cannot be made: File exists"),
+    ],
+)
+def test_a_process_with_a_bad_setting_ends_with_a_sentence(
+    command: list[str], name: str, text: str, sentence: str
+) -> None:
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
-        env=os.environ | {"TIME_LIMIT": "-1"},
+        env=os.environ | {"PORT": "0", "DASHBOARD_PORT": "0", name: text},
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 1
-    assert done.stderr == "not started: TIME_LIMIT is '-1', expected a number from 0.01 to 1000000000\n"
+    assert done.stderr.splitlines()[-1] == f"not started: {sentence}"
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -217,6 +249,12 @@ def test_a_process_with_a_bad_setting_ends_with_a_sentence(command: list[str]) -
 )
 def test_spellings_of_the_database_url_are_understood(given: str, used: str) -> None:
     assert Config(DATABASE_URL=given).database_url == used
+
+
+def test_a_folder_below_the_users_own_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert tmp_path / "datarun" == Config.from_environ({"DATARUN_HOME": "~/datarun"}).DATARUN_HOME
+    assert Path("~no such user/x") == Config.from_environ({"DATARUN_HOME": "~no such user/x"}).DATARUN_HOME
 
 
 def test_the_database_is_in_the_home_folder_by_default(tmp_path: Path) -> None:
