@@ -30,7 +30,7 @@ from sqlalchemy import (
     func,
     null,
 )
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.sql.functions import FunctionElement
@@ -50,6 +50,11 @@ CANCELLED = "Cancelled on request."
 
 # What a statement raises where the database does not answer, or, as after a failover, takes no writes
 DATABASE_GONE = (OperationalError, InterfaceError, InternalError)
+
+
+def unusable(error: DBAPIError) -> str:
+    """Say, in the driver's words, why a statement failed that any database of ours would take."""
+    return f"the database cannot be used: {str(error.orig).strip().partition(chr(10))[0]}"
 
 
 class Base(DeclarativeBase):

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import ProgrammingError
+
+from models import unusable
 
 NEEDED = "0002"  # the last of migrations/versions
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
@@ -18,7 +21,10 @@ def fault(engine: Engine, needed: str = NEEDED, migrations: Path = MIGRATIONS) -
     """
     with engine.connect() as connection:
         tables = inspect(connection)
-        found = connection.scalar(FOUND) if tables.has_table("alembic_version") else None
+        try:
+            found = connection.scalar(FOUND) if tables.has_table("alembic_version") else None
+        except ProgrammingError as error:  # a role that may not read it
+            return unusable(error)
         if found == needed:
             return None
         if found is None and tables.has_table(OURS):

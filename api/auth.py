@@ -18,7 +18,7 @@ from werkzeug.exceptions import TooManyRequests
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from api.throttle import PasswordTries, source
-from models import User, db
+from models import User, db, unusable
 
 PASSWORD_LENGTHS = range(6, 201)  # characters
 NOBODYS_HASH = f"scrypt:32768:8:1$nobody${'0' * 128}"  # costs what a user's hash costs; no password is known to give it
@@ -124,8 +124,8 @@ def init_app(app: Flask) -> None:
         try:
             if inspect(db.engine).has_table(User.__tablename__):
                 ensure_configured_user()
-        except DBAPIError:
-            log.warning("user %s: the database does not answer, made at the first request", username)
+        except DBAPIError as error:
+            log.info("user %s: made at the first request, %s", username, unusable(error))
         finally:
             db.engine.dispose()  # no connection may be shared with a process that is forked later
 

@@ -3,14 +3,17 @@
 import json
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 from flask import Blueprint, current_app
 from sqlalchemy import delete, select
+from sqlalchemy.exc import DBAPIError
 
 import revision
 from api.auth import ensure_configured_user, password_fault, set_password, stored_hash, user_fault
-from models import User, db
+from models import User, db, unusable
 
 FIRST_USER = "datarun"
 EXAMPLE = "width,species\n" + "".join(f"0.{i % 3},{('setosa', 'virginica')[i % 2]}\n" for i in range(20))
@@ -24,6 +27,15 @@ def checked_username(context: click.Context, parameter: click.Parameter, usernam
     return username
 
 
+@contextmanager
+def told() -> Iterator[None]:
+    """End a command with a sentence where the database cannot be used."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise click.ClickException(unusable(error)) from None
+
+
 def check_tables() -> None:
     if missing := revision.fault(db.engine):
         raise click.ClickException(missing)
@@ -32,6 +44,7 @@ def check_tables() -> None:
 @blueprint.cli.command("create-user")
 @click.argument("username", callback=checked_username)
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking for it.")
+@told()
 def create_user(username: str, password_stdin: bool) -> None:
     """Create USERNAME, or give it another password."""
     check_tables()
@@ -47,6 +60,7 @@ def create_user(username: str, password_stdin: bool) -> None:
 
 
 @blueprint.cli.command("list-users")
+@told()
 def list_users() -> None:
     """Print the users' names, one a line."""
     check_tables()
@@ -56,6 +70,7 @@ def list_users() -> None:
 
 @blueprint.cli.command("delete-user")
 @click.argument("username", callback=checked_username)
+@told()
 def delete_user(username: str) -> None:
     """Delete USERNAME, who is refused from the next request on. What was posted stays."""
     check_tables()
@@ -67,6 +82,7 @@ def delete_user(username: str) -> None:
 
 
 @blueprint.cli.command("first-run")
+@told()
 def first_run() -> None:
     """Upgrade the database; where there is no user, make one with a random password, shown once; say how to begin."""
     from flask_migrate import upgrade  # imports Alembic, which web and workers do without

@@ -7,6 +7,7 @@ from alembic import context
 from flask import current_app
 from sqlalchemy import Connection
 
+from api.users import told
 from models import UTCDateTime
 
 migrate = current_app.extensions["migrate"]
@@ -45,4 +46,5 @@ def run_migrations() -> None:
         check_foreign_keys(connection, True)
 
 
-run_migrations()
+with told():
+    run_migrations()

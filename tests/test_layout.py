@@ -17,10 +17,10 @@ from servers import ROOT
 
 # A module imports only what stands on an earlier line, and packages also themselves
 DOWNWARDS = """
-    config  runner  post_api  secrecy  logs  revision  patience
+    config  runner  post_api  secrecy  logs  patience
     queue_keeper
     models  queue_server  processes  disk
-    files  postgresql
+    files  postgresql  revision
     schemas  jobs  cache
     api
     app

@@ -3,10 +3,13 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
@@ -166,6 +169,47 @@ def ended(config: Config, command: list[str]) -> tuple[int, str]:
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=START_TIMEOUT
     )
     return done.returncode, done.stdout.decode()
+
+
+@pytest.fixture
+def without_rights(postgres_url: str) -> Iterator[str]:
+    """The URL of an empty database, for a role that may connect to it, and nothing else."""
+    role = f"guest_{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {role} LOGIN")
+        yield postgres_url.replace("datarun@", f"{role}@")
+        owner.execute(f"DROP ROLE {role}")
+
+
+UPGRADE = ["flask", "db", "upgrade"]
+OF_THE_DATABASE = [UPGRADE, ["flask", "first-run"], ["flask", "list-users"], ["flask", "delete-user", "ann"]]
+
+
+@pytest.mark.parametrize("command", OF_THE_DATABASE, ids=" ".join)
+def test_a_command_on_a_database_that_is_not_there_ends_with_a_sentence(config: Config, command: list[str]) -> None:
+    port = free_port()
+    status, said = ended(replace(config, DATABASE_URL=f"postgres://127.0.0.1:{port}/x"), command)
+    why = f'connection failed: connection to server at "127.0.0.1", port {port} failed: Connection refused'
+    assert (status, said) == (1, f"Error: the database cannot be used: {why}\n")
+
+
+@pytest.mark.parametrize("command", OF_THE_DATABASE[:2], ids=" ".join)
+def test_a_role_without_rights_is_told_which_it_lacks(config: Config, without_rights: str, command: list[str]) -> None:
+    status, said = ended(replace(config, DATABASE_URL=without_rights), command)
+    assert (status, said) == (1, "Error: the database cannot be used: permission denied for schema public\n")
+
+
+def test_a_role_that_may_not_read_is_told_so(config: Config, postgres_url: str, without_rights: str) -> None:
+    on_postgres = replace(config, DATABASE_URL=postgres_url)
+    assert ended(on_postgres, UPGRADE)[0] == 0
+    fault = "the database cannot be used: permission denied for table alembic_version"
+    for command in OF_THE_DATABASE[2:]:
+        assert ended(replace(on_postgres, DATABASE_URL=without_rights), command) == (1, f"Error: {fault}\n")
+    for command in COMMANDS.values():
+        status, said = ended(replace(on_postgres, DATABASE_URL=without_rights), command)
+        assert status != 0
+        assert f"not started: {fault}" in said
+        assert "Traceback" not in said
 
 
 def set_revision(app: Flask, found: str) -> None:
