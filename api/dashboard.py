@@ -4,7 +4,8 @@ What is mended in rq-dashboard 0.9.0:
 - with RQ 3, jobs with dependencies and busy workers broke their pages; jobs were read by pickle; both queues are always
   shown; the queue server is ours, embedded or not
 - its pages wrote the texts of jobs, and the queue's name in an address, as they are into HTML and scripts
-- GET /requeue/<queue> changed state, and an unknown queue, registry or job was an error of the server
+- GET /requeue/<queue> changed state; an unknown queue, registry or job, and a job that has not failed where it is to be
+  requeued, was an error of the server
 """
 
 import re
@@ -18,7 +19,7 @@ import rq
 from flask import Flask, abort, current_app, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from jinja2 import BaseLoader, Environment
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, requeue_job
 from rq.serializers import JSONSerializer
 from werkzeug.exceptions import MethodNotAllowed
@@ -134,6 +135,7 @@ def init_app(app: Flask) -> None:
     app.register_blueprint(web.blueprint, url_prefix=PREFIX)
     app.before_request(check_address)
     app.register_error_handler(NoSuchJobError, lambda _: (jsonify(detail="There is no such job (any more)."), 404))
+    app.register_error_handler(InvalidJobOperation, lambda _: (jsonify(detail="The job has not failed."), 400))
     app.register_error_handler(redis.RedisError, answer_without_queue)
 
 
@@ -157,6 +159,7 @@ def check_address() -> ResponseReturnValue | None:
         given.get("instance_number", 0) == 0
         and given.get("queue_name", FIRST_QUEUE) in jobs.QUEUES
         and given.get("registry_name", "queued") in REGISTRIES
+        and re.fullmatch("[A-Za-z0-9_-]+", given.get("job_id", "x"))
         and all(re.fullmatch("[1-9][0-9]{0,3}", str(given.get(name, 1))) for name in ("page", "per_page"))
     ):
         abort(404)

@@ -92,6 +92,9 @@ def test_a_job_with_dependencies_is_shown(shown: FlaskClient, queue: redis.Redis
         ("/rq/0/data/jobs/high/queued/many/asc/1.json", 404),
         ("/rq/0/data/job/nothing.json", 404),
         ("/rq/0/view/job/nothing", 404),
+        ("/rq/0/data/job/a b.json", 404),
+        ("/rq/0/view/job/a%0Ab", 404),
+        ("/rq/0/view/job/%C3%A9", 404),
         ("/rq/requeue/low", 405),
         ("/rq/nothing", 404),
     ],
@@ -116,6 +119,16 @@ def test_failed_jobs_are_requeued_by_a_post_alone(shown: FlaskClient, queue: red
     assert FailedJobRegistry("low", connection=queue).get_job_ids() == [task_id]
     assert shown.post("/rq/requeue/low").json == {"count": 1, "status": "OK"}
     assert queue.lrange("rq:queue:low", 0, -1) == [task_id.encode()]
+
+
+def test_a_job_that_has_not_failed_is_not_requeued(shown: FlaskClient, queue: redis.Redis) -> None:
+    with shown.application.app_context():
+        jobs.enqueue_all([jobs.fold_job(11, "a-task", "H", 24, "iris", None)])
+    answer = shown.post("/rq/job/a-task/requeue")
+    assert (answer.status_code, answer.json) == (400, {"detail": "The job has not failed."})
+    for task_id in ("a-job", "a b", "a%0Ab"):
+        assert shown.post(f"/rq/job/{task_id}/requeue").status_code == 404
+    assert queue.lrange("rq:queue:high", 0, -1) == [b"a-task"]
 
 
 def test_nothing_is_deleted(shown: FlaskClient, queue: redis.Redis) -> None:
