@@ -27,6 +27,7 @@ MAX_SEED = 2**32 - 1  # of numpy's random state
 MOST_SECONDS = 30 * 24 * 3600  # of a data set's time limit
 MOST_MB = 10**7  # of a data set's memory limit
 TARGETS_LENGTH = 10_000  # characters of all names of target columns
+MOST_UNKNOWN = 20  # fields that an error names
 SHOWN = 60  # characters of a refused value that an error repeats
 ENCODED = re.compile(r"\s*e\s*[JAFN][A-Za-z0-9+/=\s]*", re.ASCII)  # how base64 of a zlib header begins
 FOLD_STATES = [State.TODO, State.TRAINED, State.VALIDATED, State.TESTED, State.ERROR]
@@ -102,13 +103,24 @@ def shown(value: Any) -> str:
         text = json.dumps(value, default=str, ensure_ascii=False)
     except RecursionError:  # json.loads goes a little deeper
         text = "what is nested too deep"
-    text = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-    return text.encode("utf-8", "replace").decode()
+    return shortened(text).encode("utf-8", "replace").decode()
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def counted(n: int, what: str) -> str:
     """Say how many indices are `what`."""
     return f"1 index is {what}" if n == 1 else f"{n} indices are {what}"
+
+
+def number(text: str, kind: type[int] | type[float]) -> float | str:
+    """Return the number that a form's text is, or the text; Python also takes 1_000, and digits of other scripts."""
+    with suppress(ValueError):
+        if text.isascii() and "_" not in text:
+            return kind(text)
+    return text
 
 
 # ---- Fields of requests. `from_form` reads the texts that a form has for the field.
@@ -207,9 +219,7 @@ class Fraction(Field, fields.Float):
     json_schema = {"exclusiveMinimum": 0, "exclusiveMaximum": 1}
 
     def from_text(self, text: str) -> float | str:
-        with suppress(ValueError):
-            return float(text)
-        return text
+        return number(text, float)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> float:
         if type(value) not in (int, float) or not 0 < value < 1:
@@ -227,9 +237,7 @@ class Limit(Field, fields.Float):
         self.json_schema = {"type": kind, "exclusiveMinimum": 0, "maximum": maximum}
 
     def from_text(self, text: str) -> float | str:
-        with suppress(ValueError):
-            return int(text) if self.whole else float(text)
-        return text
+        return number(text, int if self.whole else float)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> float:
         if type(value) not in ((int,) if self.whole else (int, float)) or not 0 < value <= self.maximum:
@@ -383,6 +391,14 @@ class Request(Schema):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.error_messages = {"unknown": f"Unknown field; expected some of {', '.join(self.fields)}."}
+
+    def handle_error(self, error: ValidationError, *_: Any, **__: Any) -> None:
+        """Name unknown fields in their order, and not more of each name, and of them, than anybody reads."""
+        unknown = sorted(error.messages.keys() - self.fields.keys())
+        messages = {name: error.messages.pop(name) for name in unknown}
+        error.messages |= {shortened(name): messages[name] for name in unknown[:MOST_UNKNOWN]}
+        if more := len(unknown[MOST_UNKNOWN:]):
+            error.messages["non_field_errors"] = [f"{more} more fields are unknown."]
 
 
 class NewRawData(Request):

@@ -1,6 +1,7 @@
 """The web API: one blueprint per resource, below /runapp/; and what is for people and machines that watch it."""
 
 from flask import Blueprint, Flask, abort, request
+from werkzeug.routing import IntegerConverter
 
 from api import (
     auth,
@@ -18,6 +19,13 @@ from api import (
 )  # fmt: skip
 from models import MAX_INTEGER
 
+
+class Id(IntegerConverter):
+    """An integer in an address, in the digits of ASCII alone."""
+
+    regex = "[0-9]+"
+
+
 blueprint = Blueprint("runapp", __name__, url_prefix="/runapp")
 for resource in (rawdata, submissionfold, testpredictions):
     blueprint.register_blueprint(resource.blueprint)
@@ -34,6 +42,7 @@ def find_no_large_id() -> None:
 def init_app(app: Flask) -> None:
     """Have the application serve everything."""
     app.request_class = body.Request
+    app.url_map.converters["int"] = Id
     for part in (blueprint, health.blueprint, users.blueprint):
         app.register_blueprint(part)
     openapi.init_app(app)

@@ -14,11 +14,12 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
 from files import Spool
-from schemas import MB, Files
+from schemas import MB, Files, shown
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
+IDENTITY = "identity"  # the Content-Encoding of what is sent as it is
 READ_SIZE = 2**20  # bytes asked of the server at once
 
 
@@ -96,6 +97,8 @@ def read_query(schema: Schema) -> dict[str, Any]:
 
 def read_body(schema: Schema) -> dict[str, Any]:
     """Return the body's values by field, as JSON would have them; files that were uploaded as spooled files."""
+    if (encoding := request.headers.get("Content-Encoding", IDENTITY)).lower() != IDENTITY:
+        raise UnsupportedMediaType(f"The body's Content-Encoding is {shown(encoding)}; expected one without.")
     if request.mimetype == JSON:
         return _read_json()
     if request.mimetype in (FORM, MULTIPART):

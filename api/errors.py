@@ -93,7 +93,8 @@ def too_large() -> str:
     """Say which limit the request's body is over, and how to send more."""
     largest, larger = current_app.config["MAX_BODY_SIZE"], current_app.config["MAX_UPLOAD_SIZE"]
     if request.mimetype == MULTIPART:
-        return f"The body is too large: a multipart/form-data body may have {larger} MB, its fields {largest} MB."
+        bounds = f"{larger} MB and {request.max_form_parts} parts, its fields {largest} MB"
+        return f"The body is too large: a multipart/form-data body may have {bounds}."
     return (
         f"The body is too large: a JSON or form body may have {largest} MB. "
         f"Send larger files as parts of multipart/form-data, which may have {larger} MB."

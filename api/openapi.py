@@ -29,7 +29,7 @@ ERRORS = {
     403: ("A page of another site made the request", "Detail"),
     404: ("There is none of this id", "Detail"),
     413: ("The body is too large", "Detail"),
-    415: ("The content type is none of those listed", "Detail"),
+    415: ("The content type is none of those listed, or the body is compressed", "Detail"),
     429: ("Too many wrong passwords from this address", "Detail"),
     503: ("The database cannot be reached for now", "Detail"),
 }

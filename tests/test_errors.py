@@ -1,11 +1,13 @@
 """Errors of every kind: the status, the JSON, and nothing of our insides."""
 
+import gzip
 import io
 from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
+import requests
 from flask import Flask, Response
 from flask.testing import FlaskClient
 from posts import IRIS, NEW_FOLD, counts
@@ -15,6 +17,7 @@ from config import Config
 from models import db
 from servers import PASSWORD, USERNAME
 
+MULTIPART = "multipart/form-data; boundary=x"
 RAW_DATA = "/runapp/rawdata/"
 GETS = [RAW_DATA, "/runapp/submissionfold/", "/runapp/submissionfold/1/", "/runapp/submissionfold-light/"]
 POSTS = [
@@ -29,7 +32,16 @@ POSTS = [
 ]
 
 
-@pytest.mark.parametrize("url", ["/nothing", "/runapp/nothing/", "/runapp/submissionfold/x/"])
+ADDRESSES_OF_NOTHING = [
+    "/nothing",
+    "/runapp/nothing/",
+    "/runapp/submissionfold/x/",
+    "/runapp/submissionfold/\N{ARABIC-INDIC DIGIT ONE}/",
+    "/runapp/submissionfold/1_000/",
+]
+
+
+@pytest.mark.parametrize("url", ADDRESSES_OF_NOTHING)
 def test_an_unknown_address_is_not_found(client: FlaskClient, url: str) -> None:
     answer = client.get(url)
     assert answer.status_code == 404
@@ -79,6 +91,19 @@ def test_another_content_type_is_refused(client: FlaskClient, url: str, content_
     answer = client.post(url, data="{}", content_type=content_type)
     assert answer.status_code == 415
     assert list(answer.json) == ["detail"]
+
+
+@pytest.mark.parametrize("url", POSTS)
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", MULTIPART, ""])
+def test_a_compressed_body_is_refused(client: FlaskClient, url: str, content_type: str) -> None:
+    body = gzip.compress(b"{}")
+    answer = client.post(url, data=body, content_type=content_type, headers={"Content-Encoding": "gzip"})
+    expected = {"detail": 'The body\'s Content-Encoding is "gzip"; expected one without.'}
+    assert (answer.status_code, answer.json) == (415, expected)
+
+
+def test_a_body_that_is_said_to_be_sent_as_it_is_is_taken(client: FlaskClient) -> None:
+    assert client.post(RAW_DATA, json=IRIS, headers={"Content-Encoding": "Identity"}).status_code == 201
 
 
 @pytest.mark.parametrize("url", POSTS)
@@ -155,9 +180,27 @@ def test_a_body_over_its_limit_is_too_large(
         "The body is too large: a JSON or form body may have 1 MB. "
         "Send larger files as parts of multipart/form-data, which may have 2048 MB."
     )
-    multipart = "The body is too large: a multipart/form-data body may have 1 MB, its fields 64 MB."
+    multipart = "The body is too large: a multipart/form-data body may have 1 MB and 1000 parts, its fields 64 MB."
     assert answer.json == {"detail": multipart if "multipart" in content_type else json_or_form}
     assert not any(counts(app, queue).values())
+
+
+def test_a_form_of_too_many_parts_is_too_large(client: FlaskClient) -> None:
+    parts = {f"field{i}": (None, "1") for i in range(1001)}
+    body = requests.Request("POST", "http://localhost", files=parts).prepare()
+    answer = client.post(RAW_DATA, data=body.body, content_type=body.headers["Content-Type"])
+    sentence = "The body is too large: a multipart/form-data body may have 2048 MB and 1000 parts, its fields 64 MB."
+    assert (answer.status_code, answer.json) == (413, {"detail": sentence})
+
+
+def test_unknown_fields_are_named_in_their_order_and_not_without_end(client: FlaskClient) -> None:
+    body = {f"field{i:06}": 1 for i in range(1000, 0, -1)} | {"a" * 100_000: 1}
+    answer = client.post("/runapp/testpredictions/list/", json=body)
+    unknown = ["Unknown field; expected some of list_submission_fold."]
+    names = ["a" * 60 + "...", *(f"field{i:06}" for i in range(1, 20))]
+    expected = {"list_submission_fold": ["This field is required."], **dict.fromkeys(names, unknown)}
+    expected["non_field_errors"] = ["981 more fields are unknown."]
+    assert (answer.status_code, answer.json, list(answer.json)) == (400, expected, list(expected))
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
@@ -202,6 +245,12 @@ def test_a_fault_of_ours_says_nothing_of_our_insides(
     assert list(answer.json) == ["detail"]
     assert "Zero" not in answer.text
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_client_writes_no_lines_of_a_log(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    app.add_url_rule("/fails/<name>", view_func=lambda name: 1 / 0, endpoint="fails")
+    assert app.test_client().get("/fails/x%0D%0Aforged line").status_code == 500
+    assert "Exception on /fails/x%0D%0Aforged%20line [GET]" in caplog.messages
 
 
 @pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all", "postgresql://nobody@127.0.0.1:1/x"])

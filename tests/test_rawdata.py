@@ -424,6 +424,36 @@ def test_a_split_may_come_as_a_form(client: FlaskClient, app: Flask, iris: int) 
         assert (row.held_out_test, row.random_state) == (0.25, 7)
 
 
+ARABIC = "\N{ARABIC-INDIC DIGIT FIVE}"
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "message"),
+    [
+        ("held_out_test", "0.2_5", '"0.2_5" is not between 0 and 1; expected a number above 0 and below 1.'),
+        ("held_out_test", f".{ARABIC}", f'".{ARABIC}" is not between 0 and 1; expected a number above 0 and below 1.'),
+        ("random_state", "1_000", '"1_000" is no such integer; expected one from 0 to 4294967295.'),
+        ("random_state", ARABIC, f'"{ARABIC}" is no such integer; expected one from 0 to 4294967295.'),
+    ],
+)
+def test_a_form_has_numbers_as_json_has_them(
+    client: FlaskClient, iris: int, field: str, text: str, message: str
+) -> None:
+    form = {"raw_data_id": str(iris), "held_out_test": "0.25", field: text}
+    answer = client.post("/runapp/rawdata/split/", data=form)
+    assert (answer.status_code, answer.json) == (400, {field: [message]})
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"), [("memory_limit", "an integer of MB"), ("time_limit", "a number of seconds")]
+)
+def test_a_form_has_limits_as_json_has_them(client: FlaskClient, field: str, kind: str) -> None:
+    form = IRIS | {field: "1_000", "files": (io.BytesIO(IRIS["files"]["iris.csv"].encode()), "iris.csv")}
+    answer = client.post("/runapp/rawdata/", data=form)
+    assert answer.status_code == 400
+    assert answer.json[field][0].startswith(f'"1_000" is no such limit; expected {kind} above 0, at most ')
+
+
 @pytest.mark.parametrize("state", [State.TODO, State.DONE])
 def test_the_same_split_again_changes_nothing(
     client: FlaskClient, app: Flask, queue: redis.Redis, iris: int, state: State
