@@ -173,6 +173,8 @@ class Worker:
                 self._home.rest()
                 self._slot_in_use = False
                 self._deliver(claim, partial(self._put_off, claim))
+            elif not self._deliver(claim, claim.holds):  # removed before all that it needs was read
+                log.info("%s: replaced or gone, dropped", claim.name)
             else:
                 log.exception("%s: attempt %d failed", claim.name, claim.attempt)
                 self._deliver(claim, partial(claim.retry, f"the worker failed ({type(error).__name__})"))

@@ -15,8 +15,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from posts import IRIS
 from requests.auth import _basic_auth_str
-from workers import FAST, SOON, Running, application, fresh, iris_fold
+from workers import FAST, SOON, Running, application, fresh, iris_fold, split
 
+import jobs
 import post_api
 import postgresql
 import recording
@@ -127,6 +128,25 @@ def test_a_server_that_stands_still_is_not_waited_for_without_end(
 
 
 # ---- workers
+
+
+def test_a_fold_that_is_removed_before_it_is_read_is_dropped(
+    start: Callable[..., Running], fast: Config, password_hash: str, postgres_url: str
+) -> None:
+    on_postgres = replace(fast, DATABASE_URL=postgres_url)
+    with application(on_postgres, password_hash) as app, app.app_context():
+        running = start(DATABASE_URL=postgres_url)
+        fold = rows.fold(rows.submission(split(rows.raw_data()), "logistic_regression"))
+        with psycopg.connect(postgres_url) as other:
+            other.execute("LOCK TABLE fold_indices")  # which a worker reads once it has claimed the fold
+            jobs.enqueue(fold)
+            wait_until(lambda: fresh(fold).token, SOON, "it is claimed")
+            other.execute("DELETE FROM submission_fold")
+        about = f"fold {fold.databoard_sf_id}: "
+        running.logged(about)
+        [line] = [line for line in running.log().splitlines() if about in line]
+        assert line.endswith(f"{about}replaced or gone, dropped")
+        assert "Traceback" not in running.log()
 
 
 @pytest.mark.usefixtures("database_url")
