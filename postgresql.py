@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Dialect, Engine, event
+from sqlalchemy import Dialect, Engine, ExceptionContext, event
 
 from models import LOCK_TIMEOUT
 
@@ -53,3 +53,10 @@ def _set_up(connection: Any, _record: object) -> None:
         connection.autocommit = True  # the end of a transaction would undo them
         connection.execute(SETTINGS)
         connection.autocommit = False
+
+
+@event.listens_for(Engine, "handle_error")
+def _leave(context: ExceptionContext) -> None:
+    """Connect anew after a refused write: the server may have become a standby, and its address lead to another one."""
+    if isinstance(context.original_exception, psycopg.errors.ReadOnlySqlTransaction):
+        context.is_disconnect = True

@@ -115,6 +115,6 @@ def answer_broken_chunks(error: ParseException) -> ResponseReturnValue:
 
 
 def answer_unavailable(error: DBAPIError | PoolTimeout) -> ResponseReturnValue:
-    current_app.logger.error("the database does not answer: %s", error)
+    current_app.logger.error("the database cannot be used: %s", error)
     detail = "The database cannot be reached for now; please try again."
     return jsonify(detail=detail), 503, WAIT

@@ -15,7 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from posts import IRIS
 from requests.auth import _basic_auth_str
-from workers import FAST, SOON, Running, application, fresh, iris_fold, split
+from workers import FAST, SOON, Running, application, asleep, final, fresh, iris_fold, split
 
 import jobs
 import post_api
@@ -60,11 +60,6 @@ def answer(client: FlaskClient, url: str, body: dict) -> tuple[int, dict]:
     return answered.status_code, answered.json
 
 
-def connect_anew() -> None:
-    db.session.remove()
-    db.engine.dispose()
-
-
 def claimed() -> recording.Claim:
     data = rows.raw_data()
     claim = recording.claim(RawData, data.id, data.task_id, max_attempts=3)
@@ -77,7 +72,8 @@ def test_a_row_that_another_session_locks_is_not_waited_for_without_end(
 ) -> None:
     claim = claimed()
     monkeypatch.setattr(postgresql, "SETTINGS", postgresql.SETTINGS.replace(str(LOCK_TIMEOUT), "100"))
-    connect_anew()
+    db.session.remove()
+    db.engine.dispose()
     with psycopg.connect(postgres_url) as operator:
         operator.execute("SELECT id FROM raw_data FOR UPDATE")
         assert answer(on_postgres, SPLIT, HALF) == UNAVAILABLE
@@ -88,22 +84,21 @@ def test_a_row_that_another_session_locks_is_not_waited_for_without_end(
     assert claim.heartbeat()
 
 
+def set_read_only(postgres_url: str, value: str) -> None:
+    """Let the database's sessions, from the next one on, write or not, as after a failover."""
+    with psycopg.connect(postgres_url, autocommit=True) as operator:
+        operator.execute("SET default_transaction_read_only = off")
+        operator.execute(f"ALTER DATABASE {operator.info.dbname} SET default_transaction_read_only = {value}")
+
+
 def test_a_database_that_takes_no_writes_is_one_that_is_gone(on_postgres: FlaskClient, postgres_url: str) -> None:
-    claim = claimed()
-    set_read_only = "ALTER DATABASE {} SET default_transaction_read_only = {}"
-    name = postgres_url.rpartition("/")[2]
-    for value in ("on", "off"):
-        with psycopg.connect(postgres_url, autocommit=True) as operator:
-            operator.execute("SET default_transaction_read_only = off")
-            operator.execute(set_read_only.format(name, value))
-        connect_anew()
-        if value == "on":
-            assert answer(on_postgres, SPLIT, HALF) == UNAVAILABLE
-            assert on_postgres.get(RAW_DATA).status_code == 200
-            with pytest.raises(DATABASE_GONE):  # a worker keeps its result, and tries again
-                claim.heartbeat()
+    set_read_only(postgres_url, "on")
+    db.session.remove()
+    db.engine.dispose()
+    assert on_postgres.get(RAW_DATA).status_code == 200
+    assert answer(on_postgres, SPLIT, HALF) == UNAVAILABLE
+    set_read_only(postgres_url, "off")  # or, by the same address, there is another server
     assert answer(on_postgres, SPLIT, HALF)[0] == 200
-    assert claim.heartbeat()
 
 
 def test_a_server_that_stands_still_is_not_waited_for_without_end(
@@ -146,6 +141,19 @@ def test_a_fold_that_is_removed_before_it_is_read_is_dropped(
         running.logged(about)
         [line] = [line for line in running.log().splitlines() if about in line]
         assert line.endswith(f"{about}replaced or gone, dropped")
+        assert "Traceback" not in running.log()
+
+
+def test_a_worker_keeps_its_result_while_the_database_takes_no_writes(
+    start: Callable[..., Running], fast: Config, password_hash: str, postgres_url: str
+) -> None:
+    with application(replace(fast, DATABASE_URL=postgres_url), password_hash) as app, app.app_context():
+        running = start(DATABASE_URL=postgres_url, DEAD_AFTER=20.0)
+        fold = asleep(iris_fold("sleeps"))
+        set_read_only(postgres_url, "on")
+        running.logged(f"fold {fold.databoard_sf_id}: no database, trying again: cannot execute UPDATE in a read-only")
+        set_read_only(postgres_url, "off")
+        assert (final(fold).state, fold.attempts) == (State.TESTED, 1)
         assert "Traceback" not in running.log()
 
 

@@ -152,6 +152,17 @@ def test_a_connection_notices_a_network_that_is_gone(config: Config, postgres_ur
         db.engine.dispose()
 
 
+def test_a_session_keeps_its_limits_when_its_transactions_end(config: Config, postgres_url: str) -> None:
+    app = create_app(replace(config, DATABASE_URL=postgres_url))
+    with app.app_context():
+        for _ in range(2):
+            with db.engine.connect() as connection:
+                names = ("lock_timeout", "idle_in_transaction_session_timeout")
+                assert [connection.scalar(text(f"SHOW {name}")) for name in names] == ["30s", "2min"]
+                connection.rollback()
+        db.engine.dispose()
+
+
 def test_a_worker_for_high_priority_alone_does_not_wait_for_thousands_of_low_ones(
     start: Callable[..., Running], queue: redis.Redis
 ) -> None:
