@@ -10,10 +10,12 @@ import rq.job
 from flask import current_app
 from redis import Redis, RedisError
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.client import Pipeline
 from redis.connection import ConnectionPool
 from redis.retry import Retry
 from rq import Queue
 from rq.command import send_command
+from rq.results import Result
 from rq.serializers import JSONSerializer
 
 import queue_server
@@ -44,6 +46,14 @@ class Job(rq.job.Job):
         if self.func_name not in self.functions:
             raise ValueError("not a function of datarun")
         self.functions[self.func_name](int(self.args[0]), self.id)
+
+    def forget(self, pipeline: Pipeline) -> None:
+        """Remove what Redis holds of a job that is over; RQ's `delete` first asks seven times what there is.
+
+        What another execution of the same job has written there expires by itself.
+        """
+        results = Result.get_key(self.id)  # of an earlier failure, if it was enqueued again by hand
+        pipeline.delete(self.key, self.execution_registry.key, results, self.dependents_key, self.dependencies_key)
 
     def send_webhooks(self, *_args: object, **_options: object) -> None:
         """Nobody of ours asks for any."""

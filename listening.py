@@ -2,6 +2,8 @@
 
 Its signal handlers raise nothing: RQ's own lose a job that has just left its queue, and `perform_job` swallows what
 they raise while a job runs (rq/worker/base.py, `except:`). They set a flag and wake whoever waits.
+
+A job costs five round trips to the queue server, where RQ's own bookkeeping takes 25: short folds would wait for those.
 """
 
 import logging
@@ -17,9 +19,12 @@ from typing import Any
 from uuid import uuid4
 
 import redis
-from rq import SimpleWorker, worker_registration
+from rq import Queue, SimpleWorker, worker_registration
 from rq.exceptions import DequeueTimeout
+from rq.executions import Execution
 from rq.serializers import JSONSerializer
+from rq.suspension import WORKERS_SUSPENDED
+from rq.utils import now
 from rq.worker import WorkerStatus
 
 import disk
@@ -32,6 +37,7 @@ BLOCKING = 1  # seconds that a worker blocks on its queues
 RQ_MARGIN = 15  # seconds; RQ blocks for that much less than a worker's time to live (rq/worker/base.py)
 MAINTENANCE_INTERVAL = 60  # seconds between two looks at RQ's registries of started and failed jobs
 LONGEST_PAUSE = 2.0  # seconds between two attempts to reach a queue server that is gone
+SUSPENSION_LOOK = 1.0  # seconds between two looks whether `rq resume` has ended a suspension
 
 
 class Listener(SimpleWorker):
@@ -111,10 +117,14 @@ class Listener(SimpleWorker):
         pause = 0.1
         while not self.stopping:
             try:
-                if self._home.may_start():
+                if not self._home.may_start():
+                    worker_registration.unregister(self)
+                    self.sleep(disk.LOOK_INTERVAL)
+                elif self._show_idle():
                     return self._dequeue(timeout)
-                worker_registration.unregister(self)
-                self.sleep(disk.LOOK_INTERVAL)
+                else:
+                    self.set_state(WorkerStatus.SUSPENDED)
+                    self.sleep(SUSPENSION_LOOK)
             except DequeueTimeout:
                 pause = 0.1
             except redis.RedisError as error:  # gone, or its own disk is full
@@ -124,9 +134,6 @@ class Listener(SimpleWorker):
         return None
 
     def _dequeue(self, timeout: int | None) -> Any:
-        self._stay_registered()
-        self.set_state(WorkerStatus.IDLE)
-        self.heartbeat()
         if self.should_run_maintenance_tasks:
             self.run_maintenance_tasks()
         self.job_stopped = False
@@ -134,19 +141,73 @@ class Listener(SimpleWorker):
             self.queues, timeout, connection=self.connection, job_class=jobs.Job, serializer=JSONSerializer
         )
 
+    def check_for_suspension(self, burst: bool) -> None:
+        """Done by `_show_idle`, also while the worker waits."""
+
+    # ---- a job's bookkeeping
+
+    def execute_job(self, job: jobs.Job, queue: Queue) -> None:
+        """Execute a job in this process; that the worker is idle afterwards, `_show_idle` says."""
+        self.perform_job(job, queue, self.prepare_execution(job))
+
+    def prepare_execution(self, job: jobs.Job) -> Execution:
+        """Show that the job runs, in one step where RQ takes two: its worker's, then its work horse's."""
+        ttl = self.get_heartbeat_ttl(job)
+        with self.connection.pipeline() as pipeline:
+            execution = Execution.create(job, ttl, pipeline, self.name)
+            self.executions[execution.id] = execution
+            self.set_state(WorkerStatus.BUSY, pipeline)
+            self.heartbeat(pipeline=pipeline)
+            job.prepare_for_execution(self.name, pipeline)
+            pipeline.persist(job.key)
+            if len(self.queues) == 1:  # RQ moves the job there (LMOVE) if it need not wait for several queues (BLPOP)
+                pipeline.lrem(self.queues[0].intermediate_queue_key, 1, job.id)
+            pipeline.execute()
+        return execution
+
+    def prepare_job_execution(self, job: jobs.Job, remove_from_intermediate_queue: bool = False) -> None:
+        """Done by `prepare_execution`."""
+
+    def handle_execution_ended(self, job: jobs.Job, queue: Queue, heartbeat_ttl: int) -> None:
+        """Note the end; no heartbeat is due, as no callback follows."""
+        job.ended_at = now()
+
+    def handle_job_success(self, job: jobs.Job, queue: Queue, started_job_registry: Any, execution: Execution) -> None:
+        """Forget the job: ours have no result, no dependents, no repeats and no rate limit, which RQ looks for."""
+        with self.connection.pipeline() as pipeline:
+            self.increment_successful_job_count(pipeline)
+            self.increment_total_working_time(job.ended_at - job.started_at, pipeline)
+            self.cleanup_execution(job, pipeline, execution)
+            job.forget(pipeline)
+            pipeline.execute()
+
     # ---- being seen
 
-    def _stay_registered(self) -> None:
-        """Register again where the queue server has lost its data."""
-        if not self.connection.sismember(self.redis_workers_keys, self.key):
+    def _show_idle(self) -> bool:
+        """Show that this worker waits for a job; return whether it may take one: `rq suspend` keeps all from it.
+
+        Where the queue server has lost its data, register again.
+        """
+        with self.connection.pipeline(transaction=False) as pipeline:
+            self.set_state(WorkerStatus.IDLE, pipeline)
+            self.heartbeat(pipeline=pipeline)
+            pipeline.sismember(self.redis_workers_keys, self.key)
+            pipeline.exists(WORKERS_SUSPENDED)
+            *_, registered, suspended = pipeline.execute()
+        if not registered:
             with self.connection.pipeline() as pipeline:
                 pipeline.hset(self.key, mapping=self.serialize())
                 worker_registration.register(self, pipeline)
                 pipeline.execute()
+        return not suspended
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """Let Redis forget this worker DEAD_AFTER its last sign of life."""
-        super().heartbeat(self._dead_after, pipeline)
+        """Let Redis forget this worker DEAD_AFTER its last sign of life.
+
+        Without a pipeline, RQ's loop calls it between two jobs: `_show_idle` follows.
+        """
+        if pipeline is not None:
+            super().heartbeat(self._dead_after, pipeline)
 
     def get_heartbeat_ttl(self, job: jobs.Job, working_time: float = 0.0) -> int:
         """How long RQ's record of a running job lives; it only shows, so that a pause need not cost it."""

@@ -100,7 +100,7 @@ def test_high_priority_folds_go_first(service: Service, tmp_path: Path) -> None:
     files = [str(SUBMISSIONS / "forest" / "classifier.py")]
     low, high = list(range(2000, 2015)), list(range(2015, 2020))
     with redis.Redis.from_url(service.environment["REDIS_URL"]) as queue:
-        suspend(queue)  # a worker that waits for a job already takes one more
+        suspend(queue)  # a worker that waits for a job already may take one more
         for fold_id in low + high:
             ok(
                 post_api.post_submission_fold(
