@@ -2,16 +2,20 @@
 
 So whatever runs twice (an orphan, a job requeued by hand, a replaced row) writes nothing: see `Execution` in models.py.
 All of it needs an app context; whoever waits or computes afterwards lets the connections go first.
+
+What each fold reads and writes are statements that are made once, and executed without objects: to make one takes
+SQLAlchemy three times as long as to execute it.
 """
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -20,7 +24,6 @@ import jobs
 from models import (
     CANCELLED,
     UNKNOWN,
-    UNSYNCHRONIZED,
     Cause,
     Content,
     FoldIndices,
@@ -48,6 +51,13 @@ def session(writes: bool = True) -> Iterator[Session]:
     """A transaction of its own, committed at the end."""
     engine = db.engine.execution_options(writes=writes)
     with Session(engine, expire_on_commit=False) as opened, opened.begin():
+        yield opened
+
+
+@contextmanager
+def connection(writes: bool = True) -> Iterator[Connection]:
+    """A transaction of its own, as `session`, for statements alone."""
+    with db.engine.connect().execution_options(writes=writes) as opened, opened.begin():
         yield opened
 
 
@@ -85,34 +95,39 @@ class Claim:
     def name(self) -> str:
         return f"{'split of data set' if self.model is RawData else 'fold'} {self.id}"
 
-    def _row(self) -> list[ColumnElement[bool]]:
-        return [key_of(self.model) == self.id, self.model.token == self.token, not_final(self.model)]
+    def _held(self) -> dict[str, Any]:
+        return {"held_id": self.id, "held_token": self.token}
 
-    def _update(self, opened: Session, **values: Any) -> bool:
-        changed = update(self.model).where(*self._row()).values(**values)
-        return opened.execute(changed, execution_options=UNSYNCHRONIZED).rowcount == 1
+    def _update(self, opened: Connection, moment: str | None, **values: Any) -> bool:
+        """Write to the row, with the time now in the column `moment`; False where the row is not ours."""
+        expressions = {name: value for name, value in values.items() if isinstance(value, ColumnElement)}
+        change = update_held(self.model, moment)
+        change = change.values(expressions) if expressions else change
+        columns = {name: value for name, value in values.items() if name not in expressions}
+        return opened.execute(change, self._held() | columns).rowcount == 1
 
     def holds(self) -> bool:
         """Whether the row is still ours."""
-        with session(writes=False) as opened:
-            return opened.scalar(select(func.count()).select_from(self.model).where(*self._row())) == 1
+        with connection(writes=False) as opened:
+            held = select(func.count()).select_from(self.model).where(*held_row(self.model))
+            return opened.scalar(held, self._held()) == 1
 
     def heartbeat(self, **values: Any) -> bool:
         """Give a sign of life, with what is new: a state and its times, or the log. False where the row is not ours."""
         if "log_messages" in values:
             values["log_messages"] = self.notes + values["log_messages"]
-        with session() as opened:
-            return self._update(opened, heartbeat_at=now(), **values)
+        with connection() as opened:
+            return self._update(opened, "heartbeat_at", **values)
 
     def finish_fold(self, predictions: Mapping[str, Any] | None = None, **values: Any) -> bool:
         """Write the fold's final state, and the columns of its predictions; False where the row is not ours."""
         values["log_messages"] = self.notes + values["log_messages"]
-        with session() as opened:
-            if not self._update(opened, ended_at=now(), **values):
+        with connection() as opened:
+            if not self._update(opened, "ended_at", **values):
                 return False
             if predictions is not None:
-                opened.execute(delete(FoldPredictions).where(FoldPredictions.databoard_sf_id == self.id))
-                opened.execute(insert(FoldPredictions).values(databoard_sf_id=self.id, **predictions))
+                opened.execute(EARLIER_PREDICTIONS, {"fold_id": self.id})
+                opened.execute(PREDICTIONS, {"databoard_sf_id": self.id, **predictions})
             return True
 
     def finish_split(self, contents: Mapping[str, BinaryIO], log_messages: str, **columns: Any) -> bool:
@@ -124,11 +139,11 @@ class Claim:
             before = opened.execute(
                 select(*(getattr(RawData, name) for name in contents)).filter_by(id=self.id)
             ).first()
-            if not self._update(opened, heartbeat_at=now()):
+            if not self._update(opened.connection(), "heartbeat_at"):
                 return False
             columns |= {name: files.store(file, opened) for name, file in contents.items()}
-            columns |= {"split_state": State.DONE, "ended_at": now(), "log_messages": self.notes + log_messages}
-            self._update(opened, **columns)
+            columns |= {"split_state": State.DONE, "log_messages": self.notes + log_messages}
+            self._update(opened.connection(), "ended_at", **columns)
             files.remove_unowned(opened, before or ())
             return True
 
@@ -138,7 +153,7 @@ class Claim:
             return self.finish_fold(state=State.ERROR, cause=cause, log_messages=log_messages)
         with session() as opened:
             values = {"split_state": State.ERROR, "log_messages": self.notes + log_messages}
-            if ours := self._update(opened, ended_at=now(), **values):
+            if ours := self._update(opened.connection(), "ended_at", **values):
                 fail_waiting_folds(opened, self.id, cause)
             return ours
 
@@ -146,8 +161,8 @@ class Claim:
         """End the row as cancelled; a fold keeps its log. False where the row is not ours."""
         if self.model is RawData:
             return self.fail(Cause.CANCELLED, CANCELLED)
-        with session() as opened:
-            return self._update(opened, **SubmissionFold.cancelled())
+        with connection() as opened:
+            return self._update(opened, None, **SubmissionFold.cancelled())
 
     def give_back(self, why: str = "", waits: bool = False) -> bool:
         """Return the row to the queue, first in line; False where the row is not ours.
@@ -161,7 +176,7 @@ class Claim:
         else:
             values |= {"attempts": self.model.attempts - 1, "log_messages": self.notes or None}
         with session() as opened:
-            if not self._update(opened, **values, **restarted(self.model)):
+            if not self._update(opened.connection(), None, **values, **restarted(self.model)):
                 return False
             job = jobs.describe(opened.get_one(self.model, self.id))
         if not waits:
@@ -178,17 +193,44 @@ class Claim:
 def claim(model: Model, row_id: int, task_id: str, max_attempts: int) -> Claim | None:
     """Claim the row for a new execution; None where it is final, replaced or gone, or belongs to another job."""
     token = str(uuid4())
-    values = {"token": token, "attempts": model.attempts + 1, "started_at": now(), "heartbeat_at": now()}
-    with session() as opened:
-        mine = [key_of(model) == row_id, model.task_id == task_id, not_final(model)]
-        claimed = update(model).where(*mine).values(**values, **restarted(model))
-        returned = claimed.returning(model.attempts, model.log_messages)
-        row = opened.execute(returned, execution_options=UNSYNCHRONIZED).one_or_none()
+    with connection() as opened:
+        returned = opened.execute(update_unclaimed(model), {"row_id": row_id, "job_id": task_id, "token": token})
+        row = returned.one_or_none()
     if row is None:
         return None
     attempt, notes = row
     return Claim(model, row_id, token, attempt, max_attempts, notes or "")
 
+
+@cache
+def update_unclaimed(model: Model) -> Any:
+    """The UPDATE that claims a row; the token comes with its execution."""
+    table = model.__table__
+    [key] = table.primary_key
+    mine = [key == bindparam("row_id"), table.c.task_id == bindparam("job_id"), not_final(model)]
+    values = {"attempts": table.c.attempts + 1, "started_at": now(), "heartbeat_at": now(), **restarted(model)}
+    return update(table).where(*mine).values(values).returning(table.c.attempts, table.c.log_messages)
+
+
+@cache
+def held_row(model: Model) -> list[ColumnElement[bool]]:
+    """The row that a claim holds, and may write to."""
+    table = model.__table__
+    [key] = table.primary_key
+    return [key == bindparam("held_id"), table.c.token == bindparam("held_token"), not_final(model)]
+
+
+@cache
+def update_held(model: Model, moment: str | None) -> Update:
+    """The UPDATE of that row; the columns come with its execution, but for `moment`, which is the time now."""
+    change = update(model.__table__).where(*held_row(model))
+    return change.values({moment: now()}) if moment else change
+
+
+EARLIER_PREDICTIONS = delete(FoldPredictions.__table__).where(
+    FoldPredictions.__table__.c.databoard_sf_id == bindparam("fold_id")
+)
+PREDICTIONS = insert(FoldPredictions.__table__)
 
 # What a fold needs of its own row, its submission's and its data set's
 OF_A_FOLD = (
@@ -214,7 +256,7 @@ FILES_OF_A_DATA_SET = select(RawDataFile.name, RawDataFile.sha256).filter_by(raw
 
 def read_fold(fold_id: int) -> tuple[Row, dict[str, str], dict[str, str]]:
     """Return what a fold needs, and the hashes of files by their names: its submission's, its data set's."""
-    with session(writes=False) as opened:
+    with connection(writes=False) as opened:
         row = opened.execute(OF_A_FOLD, {"row_id": fold_id}).one()
         submission = opened.execute(FILES_OF_A_SUBMISSION, {"row_id": row.databoard_s}).all()
         data_set = opened.execute(FILES_OF_A_DATA_SET, {"row_id": row.raw_data}).all()

@@ -27,7 +27,7 @@ import servers
 from config import Config
 from models import State, SubmissionFold, db
 from reconciliation import Reconciler
-from servers import PASSWORD, ROOT, USERNAME, environment_of, free_port, wait_until
+from servers import PASSWORD, ROOT, USERNAME, environment_of, free_port, is_alive, wait_until
 
 ENDED = "Attempt 1 ended without a result: its worker is gone."
 on_sqlite = pytest.mark.parametrize("worker_of_a_file", ["sqlite"], indirect=True)  # where the database has no part
@@ -157,15 +157,28 @@ def trains(slot: psutil.Process) -> bool:
 
 def test_worker_killed_between_commit_and_acknowledgement(shared: Running, own_queue: redis.Redis) -> None:
     fold = asleep(iris_fold("sleeps"))
-    with standing_still_queue(own_queue):
+    with unanswered_writes(own_queue):
         ended_at = final(fold).ended_at
+        workers = shared.workers()
         shared.kill_workers()
+        wait_until(lambda: not any(map(is_alive, workers)), SOON, "the workers are gone")
+        own_queue.ping()  # by its next command, the queue server has seen their connections end
     executed = [key.decode().partition(":")[0] for key in own_queue.zrange("rq:wip:low", 0, -1)]
     assert fold.task_id in executed  # RQ thinks that it runs
     later = rows.fold(fold.submission)
     jobs.enqueue(later)
     assert (final(later).state, later.attempts) == (State.TESTED, 1)
     assert (fresh(fold).state, fold.attempts, fold.ended_at) == (State.TESTED, 1, ended_at)
+
+
+@contextmanager
+def unanswered_writes(own_queue: redis.Redis) -> Iterator[None]:
+    """Have the queue server leave writes undone, which it forgets with the connections that they came by."""
+    own_queue.client_pause(1000 * SOON, all=False)
+    try:
+        yield
+    finally:
+        own_queue.client_unpause()
 
 
 class LosingProxy:
