@@ -19,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 import redis
+from redis.client import Pipeline
 from rq import Queue, SimpleWorker, worker_registration
 from rq.exceptions import DequeueTimeout
 from rq.executions import Execution
@@ -153,7 +154,7 @@ class Listener(SimpleWorker):
     def prepare_execution(self, job: jobs.Job) -> Execution:
         """Show that the job runs, in one step where RQ takes two: its worker's, then its work horse's."""
         ttl = self.get_heartbeat_ttl(job)
-        with self.connection.pipeline() as pipeline:
+        with self._together() as pipeline:
             execution = Execution.create(job, ttl, pipeline, self.name)
             self.executions[execution.id] = execution
             self.set_state(WorkerStatus.BUSY, pipeline)
@@ -174,7 +175,7 @@ class Listener(SimpleWorker):
 
     def handle_job_success(self, job: jobs.Job, queue: Queue, started_job_registry: Any, execution: Execution) -> None:
         """Forget the job: ours have no result, no dependents, no repeats and no rate limit, which RQ looks for."""
-        with self.connection.pipeline() as pipeline:
+        with self._together() as pipeline:
             self.increment_successful_job_count(pipeline)
             self.increment_total_working_time(job.ended_at - job.started_at, pipeline)
             self.cleanup_execution(job, pipeline, execution)
@@ -183,12 +184,16 @@ class Listener(SimpleWorker):
 
     # ---- being seen
 
+    def _together(self) -> Pipeline:
+        """Return a pipeline. A transaction has twice the answers to read, and what is written here only shows."""
+        return self.connection.pipeline(transaction=False)
+
     def _show_idle(self) -> bool:
         """Show that this worker waits for a job; return whether it may take one: `rq suspend` keeps all from it.
 
         Where the queue server has lost its data, register again.
         """
-        with self.connection.pipeline(transaction=False) as pipeline:
+        with self._together() as pipeline:
             self.set_state(WorkerStatus.IDLE, pipeline)
             self.heartbeat(pipeline=pipeline)
             pipeline.sismember(self.redis_workers_keys, self.key)
