@@ -16,15 +16,16 @@ from pathlib import Path
 from types import ModuleType
 
 KINDS = ("transformers", "predictors", "calibrators")  # the places in a workflow, in order
+FILES = {kind: sorted(path.stem for path in (Path(__file__).parent / kind).glob("*.py")) for kind in KINDS}
 PROBABILITIES, VALUES = "probabilities", "values"  # what is predicted: a column for each class, or for each target
 
 
 def find_element(name: str) -> tuple[str, ModuleType]:
     """Return the kind and the module of a workflow element. Raises ValueError where there is none."""
-    for kind in KINDS:
-        for file in sorted((Path(__file__).parent / kind).glob("*.py")):
-            if name == file.stem or (file.stem.startswith("_") and name.endswith(file.stem)):
-                return kind, importlib.import_module(f"{__name__}.{kind}.{file.stem}")
+    for kind, stems in FILES.items():
+        for stem in stems:
+            if name == stem or (stem.startswith("_") and name.endswith(stem)):
+                return kind, importlib.import_module(f"{__name__}.{kind}.{stem}")
     raise ValueError(f"unknown workflow element {name!r}")
 
 
