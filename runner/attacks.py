@@ -125,6 +125,7 @@ INET, UNIX, STREAM = socket.AF_INET, socket.AF_UNIX, socket.SOCK_STREAM
 SIGNALS = "uid landlock+landlock_scope"
 TCP = "network landlock+landlock_tcp seccomp"
 ABSTRACT = "network landlock+landlock_scope seccomp"
+OUTSIDE = "landlock shm+traces"
 INSPECTION = "uid landlock+capabilities dumpable+capabilities"
 
 ATTACKS = [
@@ -136,7 +137,7 @@ ATTACKS = [
     attack("read the worker's files", "files", "uid landlock", lambda t: t.secret.read_bytes()),
     attack("read another fold's files", "files", "uid landlock", lambda t: t.others.read_bytes()),
     attack("change the mode of the worker's files", "writing", "uid seccomp", change_mode),
-    attack("write outside its folder", "writing", "landlock", lambda t: (t.open_folder / "left").write_text("x")),
+    attack("write outside its folder", "writing", OUTSIDE, lambda t: (t.open_folder / "left").write_text("x")),
     attack("signal the worker", "signals", SIGNALS, lambda t: os.kill(t.parent, 0)),
     attack("signal another fold", "signals", SIGNALS, lambda t: os.kill(t.neighbour, 0)),
     attack("connect by TCP", "network", TCP, lambda t: connect(INET, STREAM, t.tcp)),

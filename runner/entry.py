@@ -100,6 +100,6 @@ def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
     sys.argv = [""]
-    if tree.LINUX:
+    if sandbox.LINUX:
         multiprocessing.set_start_method("fork", force=True)  # Python 3.14's default would need sockets
     sys.modules["__main__"] = type(sys)("__main__")  # else loky's workers would import the zygote as their main module

@@ -36,6 +36,7 @@ def folder_size(folder: Path, enough: int) -> tuple[int, int]:
     What cannot be listed (a path that is too long, a folder closed by its mode) counts as too many files.
     """
     size = files = 0
+    linked: set[int] = set()  # the files found by one of several names
     todo = [str(folder)]
     while todo and size <= enough and files <= MOST_FILES:
         try:
@@ -45,8 +46,13 @@ def folder_size(folder: Path, enough: int) -> tuple[int, int]:
                     if files > MOST_FILES or len(entry.path) > LONGEST_PATH:
                         files = MOST_FILES + 1
                         break
-                    status = entry.stat(follow_symlinks=False)
-                    size += max(status.st_blocks * 512, 512)
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # gone meanwhile, as others are not
+                        continue
+                    size += 512 if status.st_ino in linked else max(status.st_blocks * 512, 512)
+                    if status.st_nlink > 1:
+                        linked.add(status.st_ino)
                     if stat.S_ISDIR(status.st_mode):
                         todo.append(entry.path)
         except (FileNotFoundError, NotADirectoryError):  # gone meanwhile

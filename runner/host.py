@@ -53,6 +53,7 @@ MOST_ROWS = 2**40  # of a data set
 ALWAYS = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
+    "LOGNAME": "datarun",  # the slots' users have no name, which getpass and others look for
     "PYTHONHASHSEED": "0",  # sets of strings have the same order in each fold
     "PYTHONDONTWRITEBYTECODE": "1",
 }

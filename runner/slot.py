@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from . import sandbox, tree, wire
+from . import out_of_sight, sandbox, tree, wire
 from .folders import MOST_FILES, copy_files, folder_size, make_folders, wipe
 from .log import Log
 from .look import Look
@@ -159,8 +159,9 @@ class Task:
         self._allowance = math.inf  # bytes, known when the child has started
         self._exact_look = Look(self._too_much_exactly, 0.0, EXACT_SHARE)
         self._files_look = Look(self._too_many_files, FILES_INTERVAL, FILES_SHARE)
-        self._maps_look = Look(tree.mapped_out_of_sight, MAPS_INTERVAL, FILES_SHARE)
-        self._seen_maps = tree.OutOfSight()  # what is mapped, when it was last looked at
+        self._maps_look = Look(out_of_sight.mapped, MAPS_INTERVAL, FILES_SHARE)
+        self._seen_maps = out_of_sight.OutOfSight()  # what is mapped, when it was last looked at
+        self._opened_memory = 0  # bytes of the kernel's for what is open, likewise
         self._many = False  # processes, when they were last looked at
 
     def _take_files(self, names: Sequence[str]) -> dict[str, int]:
@@ -230,7 +231,7 @@ class Task:
         self._memory = self._hwm = tree.peak_memory(self._pid)
         mapped = self._mapped = sum(os.fstat(fd).st_size for fd in self._files)
         handed = [*self._files, *(file.fileno() for file in (self._result, *self._outputs))]
-        self._known = {tree.identity(os.fstat(fd)) for fd in handed}  # files without a path that are ours
+        self._known = {out_of_sight.identity(os.fstat(fd)) for fd in handed}  # files without a path that are ours
         self._disk = self._limits.disk + (mapped if self._kind == "split" else 0)  # posted files are copied
         self._child.start(self._kind, self._job, self._process_limits(), mapped, handed)
         return self._watch(self._child.log, self._child.marks)
@@ -278,6 +279,7 @@ class Task:
             if now - self._start > SHORT:
                 self._starter.get_ready(self._limits.memory)
             if now >= next_look:
+                self._stem.reap({*self._starter.spare(), self._pid})  # what nobody waits for counts as processes
                 pids = list(self._processes())
                 self._many = len(pids) > MANY
                 if self._too_much_memory(pids):
@@ -326,25 +328,31 @@ class Task:
         self._memory = max(self._memory, sample)
         return sample
 
-    def _too_much_memory(self, pids: Iterable[int]) -> bool:
+    def _too_much_memory(self, pids: Sequence[int]) -> bool:
+        pids = tree.with_memory_of_their_own(pids)
         sample = self._sample_memory(pids)
-        if sample <= self._allowance and self._most > self._allowance:
+        kernel = self._opened_memory + sum(self._seen_maps.kernel.values())
+        if kernel > self._limits.memory:
+            return True
+        allowance = self._allowance - kernel
+        if sample <= allowance and self._most > allowance:
             sample += tree.shared_memory(self._pid, pids)
-        if sample <= self._allowance:
+        if sample <= allowance:
             return False
-        return bool(self._exact_look(pids))
+        return bool(self._exact_look(pids, allowance))
 
-    def _too_much_exactly(self, pids: Iterable[int]) -> bool:
+    def _too_much_exactly(self, pids: Iterable[int], allowance: float) -> bool:
         exact = tree.proportional_memory(pids)
-        return exact is None or exact > self._allowance
+        return exact is None or exact > allowance
 
-    def _too_many_files(self, pids: Iterable[int], mapped: tree.OutOfSight) -> tuple[str, int] | None:
-        """Return the kind of end and the limit, where the task's files, or its memory out of sight, are beyond one.
+    def _too_many_files(self, pids: Iterable[int], mapped: out_of_sight.OutOfSight) -> tuple[str, int] | None:
+        """Return the kind of end and the limit, where the task's files, or those that are memory, are beyond one.
 
         The folder is looked at last: what is removed meanwhile must not count twice.
         """
-        opened = tree.open_out_of_sight(pids, self._known)
+        opened = out_of_sight.opened(pids, self._known)
         size, files = folder_size(self._home, self._disk)
+        self._opened_memory = sum(opened.kernel.values())
         if sum((opened.memory | mapped.memory).values()) > self._limits.memory:
             return "memory_limit", self._limits.memory
         if size + sum((opened.files | mapped.files).values()) > self._disk:

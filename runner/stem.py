@@ -17,7 +17,7 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from . import entry, sandbox, tree, wire
+from . import entry, procfs, sandbox, tree, wire
 from .settings import Place, Settings
 
 NICENESS = 5  # by which a task comes after its supervisor, or many busy processes would keep it from the limits
@@ -42,6 +42,10 @@ class Stem:
     def wait(self, pids: Sequence[int], block: bool) -> list[int | None]:
         """Have the stem do `tree.wait`."""
         return self._ask({"wait": list(pids), "block": block})["statuses"] if pids else []
+
+    def reap(self, spare: Container[int]) -> None:
+        """Have the stem reap what has ended of its children, but for `spare`."""
+        self.wait([pid for pid in procfs.children(self.pid) if pid not in spare], block=False)
 
     def processes(self, spare: Container[int]) -> Iterator[int]:
         return tree.descendants(self.pid, spare)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from . import sandbox, wire
+from . import sandbox, tree, wire
 from .folders import make_folders, wipe
 from .posted import PACKAGE
 from .settings import Place
@@ -46,6 +46,8 @@ class WaitingChild:
         self.marks, marks_end = socket.socketpair()
         self.exited: list[int] = []
         try:
+            if place.uid is not None:
+                os.fchown(log_end, place.uid, place.uid)  # so that it may open /dev/stdout
             self.pid = stem.fork(place.number, memory, log_end, marks_end.fileno())
         except BaseException:
             self.close()
@@ -54,7 +56,7 @@ class WaitingChild:
             os.close(log_end)
             marks_end.close()
         os.set_blocking(self.log, False)
-        self.exited = open_process(self.pid)
+        self.exited = tree.open_process(self.pid)
 
     def close(self) -> None:
         self.marks.close()
@@ -82,14 +84,6 @@ class WaitingChild:
         with suppress(ConnectionError):  # it has ended, as its exit status says
             wire.send(self.marks, work, files)
         self.marks.setblocking(False)
-
-
-def open_process(pid: int) -> list[int]:
-    """Return a descriptor that becomes readable when the process ends (pidfd_open(2)), or none where there is none."""
-    try:
-        return [os.pidfd_open(pid)]
-    except (AttributeError, OSError):
-        return []
 
 
 class Starter:

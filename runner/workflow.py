@@ -115,7 +115,9 @@ def as_floats(values: Any) -> np.ndarray:
         raise BadPredictions("The predictions are a sparse matrix, expected an array of numbers.")
     try:
         array = np.asarray(values)
-    except ValueError:
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):  # raised by what the submission returned
+            raise
         raise BadPredictions("The predictions are rows of different lengths, expected an array of numbers.") from None
     if np.ma.is_masked(values):
         raise BadPredictions("The predictions are masked in places, expected an array of numbers.")

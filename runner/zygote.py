@@ -82,7 +82,7 @@ def main(control: socket.socket) -> None:
         tree.end_all(os.getpid())  # what a self-test that failed has left
     shared = replace(shared, level=found.level, expected=found.applied & sandbox.LAYERS.keys())
     wire.send(control, {"ready": {"level": found.level, "missing": found.missing, "versions": versions()}})
-    shared = replace(shared, first_writes=first_writes.find(first_writes.small_fits) if tree.LINUX else [])
+    shared = replace(shared, first_writes=first_writes.find(first_writes.small_fits) if sandbox.LINUX else [])
     slots: set[int] = set()  # the process ids of the living ones
     sweep(shared.scratch)
     while True:

@@ -30,7 +30,7 @@ from runner.sandbox import process
 from runner.sandbox.system import PR_SET_DUMPABLE, prctl
 
 ORDINARY, FIRST_SLOT = users.user(60), users.user(61)
-NO_NAMESPACES = [layer for layer in sandbox.LAYERS if layer not in ("network", "shm", "uid")]
+NO_NAMESPACES = [layer for layer in sandbox.LAYERS if layer not in ("network", "shm", "traces", "uid")]
 LEVELS = {
     "root": None,  # all layers, users of the slots' own
     "ordinary": None,  # all layers that an ordinary user has

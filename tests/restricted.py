@@ -31,7 +31,7 @@ SETUPS = [pytest.param("root", marks=needs_root), pytest.param("root_keeps_user"
 AVAILABLE = sandbox.prepare()
 needs_linux = pytest.mark.skipif(not sandbox.LINUX, reason="needs Linux")
 needs_every_layer = pytest.mark.skipif(
-    AVAILABLE.landlock < 6 or AVAILABLE.filter is None or AVAILABLE.namespaces != {"network", "shm"},
+    AVAILABLE.landlock < 6 or AVAILABLE.filter is None or AVAILABLE.namespaces != {"network", "shm", "traces"},
     reason="needs a kernel that allows every layer",
 )
 TESTS = Path(__file__).parent

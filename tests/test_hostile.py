@@ -58,6 +58,12 @@ def timeout(submission: str, *others: str, wall_time: float = 1.0, **options: An
     return ends(submission, "timeout", sentence, *others, limits={"wall_time": wall_time}, **options)
 
 
+def little(submission: str, **options: Any) -> Row:
+    """Fill what the kernel keeps for a fold of little memory."""
+    options = {"levels": ("root", "ordinary"), "limits": {"memory": 150_000_000}, **options}
+    return ends(submission, *LITTLE_MEMORY, **options)
+
+
 def bad(submission: str, sentence: str) -> Row:
     return ends(submission, "bad_predictions", sentence, levels=BOTH_ENDS)
 
@@ -71,6 +77,7 @@ def kind(submission: str, what: str) -> Row:
 
 
 MEMORY = ("memory", "Killed at 600 MB of memory, the limit, while training.")
+LITTLE_MEMORY = ("memory", "Killed at 150 MB of memory, the limit, while training.")
 OUT_OF_MEMORY = ("memory", "Out of memory while training: the limit is 600 MB.")
 WHEN_PREDICTING = ("memory", "Out of memory while predicting the training rows: the limit is 600 MB.")
 KILLED_WHEN_PREDICTING = ("memory", "Killed at 600 MB of memory, the limit, while predicting the training rows.")
@@ -120,6 +127,11 @@ ROWS = [
     ends("fills_memory_by_page_tables", *MEMORY, levels=BOTH_ENDS),
     ends("hides_page_tables", *MEMORY, levels=BOTH_ENDS),
     ends("fills_memory_by_records_of_maps", *MEMORY, levels=("root", "ordinary")),
+    little("fills_memory_by_buffers_of_proc"),
+    little("fills_memory_by_watches"),
+    little("fills_memory_by_locks"),
+    little("fills_memory_by_chains_of_maps"),
+    little("fills_memory_by_shared_maps_behind_a_dead_main_thread", levels=("root",)),
     ends("fills_memory_by_sockets", *MEMORY, levels=("root", "ordinary")),
     ends("fills_memory_by_children", *MEMORY),
     ends("fills_memory_by_maps_of_children", *MEMORY),
@@ -149,6 +161,8 @@ ROWS = [
     ends("fills_disk_by_removed_files", *DISK, levels=("root", "ordinary")),
     ends("fills_disk_behind_a_dead_main_thread", *DISK, levels=("root", "ordinary")),
     ends("fills_disk_by_maps_of_removed_files", *DISK, levels=("root",)),
+    ends("fills_disk_by_removed_folders", *DISK, levels=("root", "ordinary")),
+    ends("fills_disk_below_vanishing_files", *DISK, levels=BOTH_ENDS),
     ends("fills_disk_in_a_folder_that_nobody_lists", *DISK, *FILES),
     ends("fills_disk_far_below", *DISK, *FILES),
     ends(
@@ -222,6 +236,10 @@ ROWS = [
     bad("predicts_infinity", "The predictions of the training rows are not finite: inf in row 7, column 2."),
     bad("predicts_overflow", "The predictions of the training rows are not finite: inf in row 0, column 0."),
     bad("predicts_nan", "The predictions of the training rows are not finite: nan in row 0, column 0."),
+    ends(
+        "predicts_lazily_and_fails", "validation_error",
+        "Failed while predicting the training rows: ValueError: nothing was computed", levels=BOTH_ENDS,
+    ),
     kind("predicts_datetimes", "of type datetime64[s]"),
     kind("predicts_timedeltas", "of type timedelta64[s]"),
     kind("predicts_structures", "of type [('p', '<f8')]"),
@@ -292,6 +310,9 @@ ROWS = [
     fine("seeks_privileges", levels=RESTRICTED),
     # honest
     fine("starts_many_short_programs", levels=BOTH_ENDS),
+    fine("starts_programs_beside_large_memory"),
+    fine("leaves_programs_to_nobody", levels=("root", "ordinary")),
+    fine("handles_files_by_programs", levels=RESTRICTED, log="told\n"),
     fine("forks_a_pool", levels=("root", "ordinary"), limits={"memory": 300_000_000}),
     fine("needs_parallel_workers", levels=("root", "ordinary"), limits={"wall_time": 60, "memory": 4_000_000_000}),
 ]  # fmt: skip

@@ -182,7 +182,7 @@ def run_honest(bench: Bench, layers: list[str]) -> dict[str, Any]:
 def test_honest_needs_are_met(setup: str, layers: str, tmp_path: Path) -> None:
     names = {
         "all": list(sandbox.LAYERS),
-        "no namespaces": [name for name in sandbox.LAYERS if name not in ("network", "shm")],
+        "no namespaces": [name for name in sandbox.LAYERS if name not in ("network", "shm", "traces")],
     }
     assert in_setup(setup, tmp_path, run_honest, names[layers]) == {"left": []} | {
         function.__name__: 0 for function in HONEST
@@ -355,7 +355,8 @@ BY_ARGUMENT = {  # arguments that a checked call is allowed with, and refused wi
     "prlimit64": ([(0, 7)], [(1, 7)]),
     "fcntl": ([(0, 1), (0, 1030, 3)], [(0, 8), (0, 1024), (0, 1026), (0, 1031)]),
     "ioctl": ([(0, 0x5401), (0, 0x5421)], [(0, 0x5412), (0, 0x40086602), (0, 0x8901)]),
-    "utimensat": ([(0, 1, 0x7FFC00001000)], [(0, 1, 0)]),
+    "sched_setaffinity": ([(0, 8, 1)], [(1, 8, 1)]),
+    "utimensat": ([(0, 1, 0x7FFC00001000), (3, 0, 0)], [(0, 1, 0)]),
     "prctl": ([(15,), (38, 1)], [(4, 1), (22, 2), (35,), (0x53564D41,)]),
 }
 OF_EVERY_PROGRAM = {"read": (0, 63), "write": (1, 64), "mmap": (9, 222), "exit_group": (231, 94), "futex": (202, 98)}
@@ -445,6 +446,29 @@ def test_only_the_scratch_folder_is_written_and_only_what_is_granted_is_read(set
     assert in_setup(setup, tmp_path, reach_of_files) == {
         "mode": True, "reads": [], "writes": [], "program": "", "privileges": 1, "dumpable": 0,
     }  # fmt: skip
+
+
+def times_of_access(bench: Bench) -> dict[str, float]:
+    """Return when a file was read last, by its own account, after a read with and without read-only mounts."""
+    beside = bench.scratch.parent / "beside"
+    beside.write_text("x")
+
+    def read(layers: list[str]) -> float:
+        os.utime(beside, (1, 1))
+        assert bench.restricted(beside.read_text, layers)["value"] == "x"
+        return beside.stat().st_atime
+
+    without = [name for name in sandbox.LAYERS if not name.startswith("landlock")]  # nor could it read it
+    return {"with": read(without), "without": read([name for name in without if name != "traces"])}
+
+
+@needs_every_layer
+@pytest.mark.parametrize("setup", SETUPS)
+def test_what_a_fold_reads_keeps_its_time_of_access(setup: str, tmp_path: Path) -> None:
+    accessed = in_setup(setup, tmp_path, times_of_access)
+    assert accessed["with"] == 1
+    if not os.statvfs(tmp_path).f_flag & os.ST_NOATIME:
+        assert accessed["without"] > 1
 
 
 def sessions_of_children(bench: Bench) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from restricted import SLOT, needs_root
 from workers import SOON
 
-from runner import tree
+from runner import sandbox, tree
 from servers import DIES_WITH_PARENT, wait_until
 
 N_PROCESSES = 5
@@ -35,7 +35,7 @@ def stopped(processes: list[psutil.Process]) -> list[bool]:
 
 
 @needs_root
-@pytest.mark.skipif(not tree.LINUX, reason="kill(2) is Linux's")
+@pytest.mark.skipif(not sandbox.LINUX, reason="kill(2) is Linux's")
 def test_a_users_processes_are_stopped_at_once_and_nobody_elses(asleep: dict[str, list[psutil.Process]]) -> None:
     tree.stop_user(SLOT)
     wait_until(lambda: all(stopped(asleep["theirs"])), SOON, "the user's processes stand still")

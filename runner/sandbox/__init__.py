@@ -32,6 +32,7 @@ __all__ = [
 LAYERS = {
     "network": "namespaces for network and IPC",
     "shm": "a /dev/shm of the fold's own, in a mount namespace",
+    "traces": "read-only mounts there: to read leaves no traces",
     "uid": "a user of the slot's own",
     "limits": "resource limits",
     "capabilities": "no capabilities",
@@ -147,9 +148,12 @@ def restrict(policy: Policy, prepared: Prepared) -> frozenset[str]:
                 step(*arguments)
                 applied.add(layer)
 
-    applied.update(namespaces.isolate(prepared.namespaces & set(policy.layers), policy.shared_memory))
+    spaces = prepared.namespaces & set(policy.layers)
+    applied.update(namespaces.isolate(spaces - {"traces"}, policy.shared_memory))
     with suppress(OSError):
         process.die_first()
+    if "traces" in spaces and "shm" in applied:
+        attempt("traces", namespaces.leave_no_traces, [policy.scratch, namespaces.SHARED_MEMORY])
     landlocked = ruleset(policy, prepared)
     if prepared.uid and policy.uid is not None:
         attempt("uid", process.change_user, policy.uid)
@@ -200,5 +204,6 @@ def level(applied: Collection[str]) -> str:
     applied = set(applied)
     if not applied & {"uid", "landlock"} or "capabilities" not in applied:
         return "none"
-    strong = {"landlock", "seccomp"} <= applied and applied & {"uid", "landlock_scope"}
+    only_its_own = "landlock" in applied or {"shm", "traces"} <= applied
+    strong = only_its_own and "seccomp" in applied and applied & {"uid", "landlock_scope"}
     return "strong" if strong else "partial"

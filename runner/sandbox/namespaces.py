@@ -1,18 +1,20 @@
 """Namespaces: a network with nobody on it, IPC objects and a /dev/shm that go when the fold goes.
 
-Follows namespaces(7), user_namespaces(7), network_namespaces(7), ipc_namespaces(7), mount_namespaces(7), tmpfs(5).
+Follows namespaces(7), user_namespaces(7), network_namespaces(7), ipc_namespaces(7), mount_namespaces(7), tmpfs(5),
+mount_setattr(2).
 """
 
 import os
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from .system import PR_SET_DUMPABLE, mount, prctl, unshare
+from .system import PR_SET_DUMPABLE, mount, mount_setattr, prctl, unshare
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x8000000, 0x10000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT = 1, 2, 4, 32
 MS_BIND, MS_REC, MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
+MOUNT_ATTR_RDONLY, AT_RECURSIVE = 1, 0x8000
 LAYERS = {"network": CLONE_NEWNET | CLONE_NEWIPC, "shm": CLONE_NEWNS}
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -43,6 +45,22 @@ def own_shared_memory(size: int) -> None:
     mount("tmpfs", str(SHARED_MEMORY), "tmpfs", MS_NOSUID | MS_NODEV, options)
 
 
+def leave_no_traces(writable: Collection[Path]) -> bool:
+    """Make all that is mounted read-only, in a mount namespace of our own, but for these folders; return True.
+
+    Raises OSError, half-way: never where `allowed` names the layer "traces".
+
+    Nothing else may be written to anyway; but to read a file sets its time of access, which others could read in turn.
+    """
+    for folder in writable:
+        mount(str(folder), str(folder), None, MS_BIND)
+    mount_setattr("/", AT_RECURSIVE, set_=MOUNT_ATTR_RDONLY)
+    for folder in writable:
+        mount_setattr(str(folder), 0, clear=MOUNT_ATTR_RDONLY)
+    os.chdir(os.getcwd())  # which may lie below what has been mounted
+    return True
+
+
 def isolate(layers: Collection[str], shared_memory: int) -> set[str]:
     """Enter the namespaces of these layers, with a /dev/shm of that size (bytes); return those that took hold.
 
@@ -63,15 +81,21 @@ def isolate(layers: Collection[str], shared_memory: int) -> set[str]:
 def allowed() -> frozenset[str]:
     """Return the layers that a throwaway child could have, tried because a failure half-way would ruin a fold."""
     for layers in ({"network", "shm"}, {"network"}, {"shm"}):
-        child = os.fork()
-        if child == 0:
-            try:
-                os._exit(isolate(layers, 1 << 20) != layers)
-            finally:  # whatever the kernel said
-                os._exit(1)
-        if os.waitpid(child, 0)[1] == 0:
-            return frozenset(layers)
+        if _could(lambda layers=layers: isolate(layers, 1 << 20) == layers):
+            traces = "shm" in layers and _could(lambda: isolate({"shm"}, 1 << 20) and leave_no_traces([SHARED_MEMORY]))
+            return frozenset({*layers, "traces"} if traces else layers)
     return frozenset()
+
+
+def _could(attempt: Callable[[], object]) -> bool:
+    """Return whether a throwaway child comes to the end of an attempt, and that returns something true."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(not attempt())
+        finally:  # whatever the kernel said
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def closed_ancestor(path: Path) -> Path | None:

@@ -34,7 +34,6 @@ REFUSED: Numbers = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
     "ioprio_set": (251, 30),
-    "sched_setaffinity": (203, 122),
     "sched_setscheduler": (144, 119),
     "sched_setparam": (142, 118),
     "sched_setattr": (314, 274),
@@ -73,12 +72,6 @@ REFUSED: Numbers = {
     "fchown": (93, 55),
     "lchown": (94, None),
     "fchownat": (260, 54),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
-    "removexattr": (197, 14),
-    "lremovexattr": (198, 15),
-    "fremovexattr": (199, 16),
     "landlock_create_ruleset": (444, 444),  # rules without end are memory that nobody counts
     "quotactl": (179, 60),
     "quotactl_fd": (443, 443),
@@ -135,8 +128,14 @@ ABSENT: Numbers = {  # libraries ask for these and do without
     "pidfd_open": (434, 434),
     "io_setup": (206, 0),  # its rings are memory, too
 }
-UNSUPPORTED: Numbers = {  # by this file system; libraries write zeros instead
-    "fallocate": (285, 47),  # beyond RLIMIT_FSIZE
+UNSUPPORTED: Numbers = {  # by this file system, as programs take it
+    "fallocate": (285, 47),  # beyond RLIMIT_FSIZE; libraries write zeros instead
+    "setxattr": (188, 5),  # as of what is pretended; cp -p and others go on without
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
 }
 PRETENDED: Numbers = {  # honest code fails if these fail
     # on files of the same owner, they reach beyond Landlock: what they set could be read by later folds
@@ -206,14 +205,19 @@ PRCTLS = {  # about the caller; not those that open it to others (PR_SET_DUMPABL
 WORD = 0xFFFFFFFF
 
 
+def fail(number: int) -> int:
+    return 0x00050000 | number
+
+
 @dataclass(frozen=True)
 class Test:
-    """The low word of an argument, masked, must be one of `values` (or, `among=False`, none of them)."""
+    """The low word of an argument, masked, must be one of `values` (or, `among=False`, none of them), else `result`."""
 
     argument: int
     values: tuple[int, ...]
     mask: int = WORD
     among: bool = True
+    result: int = fail(errno.EPERM)
 
 
 CHECKED = {
@@ -227,22 +231,19 @@ CHECKED = {
     "socketpair": ((53, 199), [Test(0, (AF_UNIX,)), Test(1, (SOCK_STREAM, SOCK_SEQPACKET), mask=0xF)]),
     "setpriority": ((141, 140), [Test(0, (PRIO_PROCESS,)), Test(1, (0,))]),
     "prlimit64": ((302, 261), [Test(0, (0,))]),
+    "sched_setaffinity": ((203, 122), [Test(0, (0,))]),
     "fcntl": ((72, 25), [Test(1, tuple(FCNTLS.values()))]),
     "ioctl": ((16, 29), [Test(1, tuple(IOCTLS.values()))]),
     "prctl": ((157, 167), [Test(0, tuple(PRCTLS.values()))]),
 }
-PRETENDED_IF = {  # without times it is refused: Path.touch() takes success for a file that is there
-    "utimensat": ((280, 88), [Test(2, (0,), among=False)]),
+PRETENDED_IF = {  # by path and without times it is refused: Path.touch() takes success for a file that is there
+    "utimensat": ((280, 88), [Test(1, (0,), among=False, result=fail(0)), Test(2, (0,), among=False)]),
 }
 KILL = ((62, 129), (200, 130), (234, 131))  # kill, tkill, tgkill
 
 LOAD, JUMP, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, AND, RETURN = (0x20, 0x05, 0x15, 0x35, 0x54, 0x06)
 NUMBER, ARCHITECTURE, ARGUMENTS = (0, 4, 16)  # offsets in struct seccomp_data, little-endian
 ALLOW = 0x7FFF0000
-
-
-def fail(number: int) -> int:
-    return 0x00050000 | number
 
 
 TABLES = (
@@ -272,11 +273,11 @@ def return_unless_among(values: Iterable[int], result: int) -> bytes:
 
 
 def check(number: int, tests: Iterable[Test], result: int) -> bytes:
-    """Decide the call of this number: `result` if all tests hold, else EPERM."""
+    """Decide the call of this number: `result` if all tests hold, else that of the first which does not."""
     body = b""
     for test in tests:
         body += op(LOAD, ARGUMENTS + 8 * test.argument) + op(AND, test.mask)
-        body += (return_if_among, return_unless_among)[test.among](test.values, fail(errno.EPERM))
+        body += (return_if_among, return_unless_among)[test.among](test.values, test.result)
     body += op(RETURN, result)
     return op(JUMP_IF_EQUAL, number, if_false=len(body) // 8) + body
 

@@ -5,6 +5,7 @@ Nothing is looked up at import, so that the package also imports where a call do
 
 import ctypes
 import os
+import struct
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -14,7 +15,8 @@ PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
-PIDFD_GETFD = 438  # on every architecture
+PIDFD_GETFD, MOUNT_SETATTR = 438, 442  # on every architecture
+AT_FDCWD = -100
 
 
 def checked(result: int) -> int:
@@ -51,3 +53,9 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str |
     """Follow mount(2); raise OSError."""
     texts = [text.encode() if text is not None else None for text in (source, target, kind, options)]
     checked(libc.mount(*texts[:3], ctypes.c_ulong(flags), texts[3]))
+
+
+def mount_setattr(path: str, flags: int, set_: int = 0, clear: int = 0) -> None:
+    """Follow mount_setattr(2), since Linux 5.12; raise OSError."""
+    attributes = struct.pack("4Q", set_, clear, 0, 0)
+    syscall(MOUNT_SETATTR, AT_FDCWD, path.encode(), flags, attributes, len(attributes))

@@ -1,0 +1,156 @@
+"""What a task's processes hold that neither a folder nor their resident memory shows, as far as we may look into them.
+
+As root all of it is seen; with CAP_SYS_PTRACE (sandbox/oversight.py), all but files that are only mapped; else the page
+tables.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Container, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+
+from . import procfs
+from .sandbox.system import get_file
+
+PIDFD_THREAD = os.O_EXCL  # since Linux 6.9: pidfd_open(2)
+SOCKET_MEMORY = 425_984  # bytes, by default the most that one may have on its way: wmem_max of socket(7), doubled
+PIPE_MEMORY = 65_536  # bytes, its capacity: pipe(7)
+PROC_MEMORY = 65_536  # bytes that an open file of /proc may keep of what it has told; most keep a page
+ENTRY_SIZE = 200  # bytes of the kernel's record of a lock, or of a descriptor that another watches
+ENTRIES = (b"lock:", b"tfd:")  # as proc_pid_fdinfo(5) lists them
+MAP_SIZE = 256  # bytes of the kernel's record of a map, with its share of what leads to it
+LINK_SIZE = 64  # bytes of its link to each ancestor that the map was inherited from
+ORPHAN_DEPTH = 64  # ancestors that a process whose parent has ended may have had
+
+Identity = tuple[int, ...]  # of a file: device and inode; of what is in the kernel: process and number
+
+
+@dataclass(frozen=True)
+class OutOfSight:
+    """Bytes, by what they are of.
+
+    files : files and folders without a path. memory : files that are memory, and may be resident, too. kernel : its own
+    memory, which is resident nowhere.
+    """
+
+    files: dict[Identity, int] = field(default_factory=dict)
+    memory: dict[Identity, int] = field(default_factory=dict)
+    kernel: dict[Identity, int] = field(default_factory=dict)
+
+    def add_file(self, status: os.stat_result, known: Container[Identity]) -> None:
+        """Count a file that was removed, and is none of the `known` ones."""
+        has_blocks = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+        if has_blocks and not status.st_nlink and identity(status) not in known:
+            kind = self.memory if status.st_dev == memory_device() else self.files
+            kind[identity(status)] = status.st_blocks * 512
+
+
+def identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
+
+
+def opened(pids: Iterable[int], known: Container[Identity]) -> OutOfSight:
+    """Return what the processes have open. What may grow unseen counts with the most that it may hold."""
+    found = OutOfSight()
+    for pid in pids:
+        folder = procfs.folder(pid)
+        for status in _found([f"{folder}/cwd"]):
+            found.add_file(status, known)
+        for number, status in _descriptors(pid, folder):
+            if stat.S_ISSOCK(status.st_mode):
+                found.kernel[identity(status)] = SOCKET_MEMORY
+            elif stat.S_ISFIFO(status.st_mode):
+                found.kernel[identity(status)] = PIPE_MEMORY
+            elif status.st_dev == proc_device():
+                found.kernel[pid, number] = PROC_MEMORY
+            else:
+                found.add_file(status, known)
+                found.kernel[pid, number] = ENTRY_SIZE * _count_entries(f"{folder}/fdinfo/{number}")
+    return found
+
+
+def mapped(pids: Iterable[int], known: Container[Identity]) -> OutOfSight:
+    """Return what the processes have mapped, and their page tables and records of maps.
+
+    It may take long where many processes are busy: they change their maps meanwhile.
+
+    Parameters
+    ----------
+    pids : parents before their children, the task's first process first.
+    """
+    found = OutOfSight()
+    depths: dict[int, int] = {}  # how many ancestors a process has, itself included
+    for pid in pids:
+        folder = procfs.folder(pid)
+        parent = int((procfs.stat(folder) or [b"", b"0"])[1])
+        depths[pid] = depths[parent] + 1 if parent in depths else ORPHAN_DEPTH if depths else 1
+        maps: list[bytes] = []
+        with suppress(OSError), open(f"{folder}/maps", "rb") as file:
+            maps = file.readlines()
+        found.kernel[pid, -1] = procfs.status(pid, b"VmPTE:") + (MAP_SIZE + LINK_SIZE * depths[pid]) * len(maps)
+        removed = [line.split()[0].split(b"-") for line in maps if line.endswith(b" (deleted)\n")]
+        for status in _found(f"{folder}/map_files/{int(start, 16):x}-{int(end, 16):x}" for start, end in removed):
+            found.add_file(status, known)  # proc_pid_map_files(5)
+    return found
+
+
+def _descriptors(pid: int, folder: str) -> Iterator[tuple[int, os.stat_result]]:
+    """Yield the numbers of what the process has open, and what it is."""
+    try:
+        for number in os.listdir(f"{folder}/fd"):
+            for status in _found([f"{folder}/fd/{number}"]):
+                yield int(number), status
+    except PermissionError:  # the listing is for the owner of the process alone, who is root: proc_pid_fd(5)
+        with suppress(OSError, AttributeError):
+            thread = int(folder.rpartition("/")[2])
+            process = os.pidfd_open(thread, 0 if thread == pid else PIDFD_THREAD)
+            try:
+                yield from _copies(process, range(procfs.status(pid, b"FDSize:")))
+            finally:
+                os.close(process)
+    except OSError:  # it has ended
+        return
+
+
+def _copies(process: int, numbers: Iterable[int]) -> Iterator[tuple[int, os.stat_result]]:
+    """Yield what is open under these numbers in the process that the descriptor is of. Raises OSError if forbidden."""
+    for number in numbers:
+        try:
+            fd = get_file(process, number)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+        else:
+            status = os.fstat(fd)
+            os.close(fd)
+            yield number, status
+
+
+def _count_entries(path: str) -> int:
+    with suppress(OSError), open(path, "rb") as file:
+        return sum(line.startswith(ENTRIES) for line in file)
+    return 0
+
+
+def _found(paths: Iterable[str]) -> Iterator[os.stat_result]:
+    for path in paths:
+        with suppress(OSError):
+            yield os.stat(path)
+
+
+@cache
+def memory_device() -> int | None:
+    """Return the device of files that are memory (memfd_create(2), shared maps), None where there is none."""
+    try:
+        with os.fdopen(os.memfd_create("datarun"), "rb") as file:
+            return os.fstat(file.fileno()).st_dev
+    except (AttributeError, OSError):
+        return None
+
+
+@cache
+def proc_device() -> int | None:
+    return os.stat("/proc").st_dev if procfs.LINUX else None

