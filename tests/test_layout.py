@@ -112,6 +112,12 @@ def test_the_runner_process_holds_nothing_of_the_service(tmp_path: Path) -> None
     assert modules_after("import runner", tmp_path) & NOT_IN_RUNNER == set()
 
 
+@pytest.mark.parametrize("module", ["api", "worker"])
+def test_what_runs_on_one_database_loads_nothing_of_the_other(module: str) -> None:
+    code = f"import {module}, sys; sys.exit('sqlalchemy.dialects.postgresql' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
 def reads_environment(path: Path) -> bool:
     """True for os.environ and its kin, except `os.environ.clear()` and `.update()`: a child makes its own."""
     tree = ast.parse(path.read_text())
