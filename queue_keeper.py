@@ -12,6 +12,7 @@ import fcntl
 import importlib.util
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -24,6 +25,7 @@ from pathlib import Path
 import secrecy
 
 START_TIMEOUT = 10  # seconds, for all of a start
+LOOK_INTERVAL = 1.0  # seconds between two looks at the server's clients
 IDLE_EXIT = 10  # seconds without a client after which the server ends
 ANSWER_TIMEOUT = 2  # seconds
 LONGEST_ANSWER = 2**16  # bytes
@@ -146,13 +148,27 @@ def _watch(server: subprocess.Popen, path: Path) -> None:
     """Return when the server has died, or has had no client but us for IDLE_EXIT."""
     used = time.monotonic()
     while time.monotonic() - used < IDLE_EXIT:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(1)
+        _sleep_while(server)
+        if server.poll() is not None:
             return
         with contextlib.suppress(OSError):
             clients = re.search(r"connected_clients:(\d+)", ask(path, "INFO clients"))
             if clients and int(clients[1]) > 1:
                 used = time.monotonic()
+
+
+def _sleep_while(server: subprocess.Popen) -> None:
+    """Sleep for LOOK_INTERVAL, or until the server dies. Popen's own wait wakes up twenty times a second."""
+    try:
+        ended = os.pidfd_open(server.pid)
+    except (AttributeError, OSError):  # where the system has no such thing
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(LOOK_INTERVAL)
+        return
+    try:
+        select.select([ended], [], [], LOOK_INTERVAL)
+    finally:
+        os.close(ended)
 
 
 if __name__ == "__main__":
