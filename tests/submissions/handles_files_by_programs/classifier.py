@@ -26,7 +26,6 @@ class Classifier:
         logging.FileHandler("/dev/stderr").close()
         with open("c") as file:
             os.utime(file.fileno())
-        os.sched_setaffinity(0, os.sched_getaffinity(0))
         getpass.getuser()
 
     def predict_proba(self, X):
