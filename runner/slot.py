@@ -329,7 +329,6 @@ class Task:
         return sample
 
     def _too_much_memory(self, pids: Sequence[int]) -> bool:
-        pids = tree.with_memory_of_their_own(pids)
         sample = self._sample_memory(pids)
         kernel = self._opened_memory + sum(self._seen_maps.kernel.values())
         if kernel > self._limits.memory:

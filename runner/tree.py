@@ -17,7 +17,7 @@ from .sandbox.system import PR_SET_CHILD_SUBREAPER, prctl
 
 STOP_TIMEOUT = 0.2  # seconds
 LONGEST_WAIT = 5.0  # seconds that a call waits for ends: to take down much memory of the kernel takes long
-JUST_FORKED = 0.1  # seconds
+JUST_FORKED = 0.25  # seconds
 MOST_LOOKS = 200  # before what is found is killed, though there is always more
 
 
@@ -152,14 +152,15 @@ class CpuTime:
         return self._ended + self._lost + sum(map(sum, self._seen.values()))
 
 
-def with_memory_of_their_own(pids: Sequence[int]) -> list[int]:
+def _with_memory_of_their_own(pids: Iterable[int]) -> list[int]:
     """Return the processes without those that have just been forked from another of them.
 
     Started by vfork(2), as programs are, they use its memory until they execute something; started by fork(2), they
     share it.
     """
+    pids = list(pids)
     if len(pids) < 2 or not procfs.LINUX:
-        return list(pids)
+        return pids
     stats = {pid: fields for pid in pids if (fields := procfs.stat(f"/proc/{pid}"))}
     young = (time.clock_gettime(time.CLOCK_BOOTTIME) - JUST_FORKED) * procfs.TICK
 
@@ -173,7 +174,7 @@ def with_memory_of_their_own(pids: Sequence[int]) -> list[int]:
 def memory(first: int, pids: Iterable[int]) -> tuple[int, int]:
     """Return the resident bytes of processes: all of the first one's, what the others do not share; and all of all."""
     total = most = 0
-    for pid in pids:
+    for pid in _with_memory_of_their_own(pids):
         resident, shared = procfs.resident(pid)
         total += resident if pid == first else resident - shared
         most += resident
@@ -182,7 +183,7 @@ def memory(first: int, pids: Iterable[int]) -> tuple[int, int]:
 
 def shared_memory(first: int, pids: Iterable[int]) -> int:
     """Return the resident bytes of memory that processes but the first may share, counted for each."""
-    return sum(procfs.status(pid, b"RssShmem:") for pid in pids if pid != first)
+    return sum(procfs.status(pid, b"RssShmem:") for pid in _with_memory_of_their_own(pids) if pid != first)
 
 
 def proportional_memory(pids: Iterable[int]) -> int | None:
@@ -191,7 +192,7 @@ def proportional_memory(pids: Iterable[int]) -> int | None:
     It takes long where many of them are busy.
     """
     total = 0
-    for pid in pids:
+    for pid in _with_memory_of_their_own(pids):
         if (size := procfs.proportional(pid)) is None:
             return None
         total += size

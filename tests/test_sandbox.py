@@ -19,7 +19,7 @@ from restricted import ROOT, SETUPS, SLOT, Bench, in_setup, needs_every_layer, n
 
 from runner import sandbox
 from runner.host import OVERSEE
-from runner.sandbox import leftovers, process, seccomp
+from runner.sandbox import leftovers, namespaces, process, seccomp
 from runner.sandbox.system import prctl, syscall
 
 pytestmark = needs_linux
@@ -468,6 +468,16 @@ def test_what_a_fold_reads_keeps_its_time_of_access(setup: str, tmp_path: Path) 
     assert accessed["with"] == 1
     if not os.statvfs(tmp_path).f_flag & os.ST_NOATIME:
         assert accessed["without"] > 1
+
+
+@needs_every_layer
+@pytest.mark.parametrize("setup", SETUPS)
+def test_counters_that_can_be_set_are_hidden(setup: str, tmp_path: Path) -> None:
+    assert in_setup(setup, tmp_path, counters) == ["", "", ""]
+
+
+def counters(bench: Bench) -> list[str]:
+    return bench.restricted(lambda: [path.read_text() for path in namespaces.COUNTERS])["value"]
 
 
 def sessions_of_children(bench: Bench) -> bool:

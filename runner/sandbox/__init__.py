@@ -32,7 +32,7 @@ __all__ = [
 LAYERS = {
     "network": "namespaces for network and IPC",
     "shm": "a /dev/shm of the fold's own, in a mount namespace",
-    "traces": "read-only mounts there: to read leaves no traces",
+    "traces": "read-only mounts and no counters there: what one fold does leaves no traces for others",
     "uid": "a user of the slot's own",
     "limits": "resource limits",
     "capabilities": "no capabilities",

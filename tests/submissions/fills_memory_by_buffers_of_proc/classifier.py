@@ -10,7 +10,7 @@ class Classifier:
         for _ in range(20):
             if os.fork() == 0:
                 for _ in range(1000):
-                    os.read(os.open("/proc/zoneinfo", os.O_RDONLY), 1)
+                    os.read(os.open("/proc/stat", os.O_RDONLY), 1)
                 break
         time.sleep(20)
 
