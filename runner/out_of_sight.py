@@ -20,7 +20,7 @@ SOCKET_MEMORY = 425_984  # bytes, by default the most that one may have on its w
 PIPE_MEMORY = 65_536  # bytes, its capacity: pipe(7)
 PROC_MEMORY = 65_536  # bytes that an open file of /proc may keep of what it has told; most keep a page
 ENTRY_SIZE = 200  # bytes of the kernel's record of a lock, or of a descriptor that another watches
-ENTRIES = (b"lock:", b"tfd:")  # as proc_pid_fdinfo(5) lists them
+ENTRIES = (b"\nlock:", b"\ntfd:")  # lines of proc_pid_fdinfo(5), never the first
 MAP_SIZE = 256  # bytes of the kernel's record of a map, with its share of what leads to it
 LINK_SIZE = 64  # bytes of its link to each ancestor that the map was inherited from
 ORPHAN_DEPTH = 64  # ancestors that a process whose parent has ended may have had
@@ -131,7 +131,8 @@ def _copies(process: int, numbers: Iterable[int]) -> Iterator[tuple[int, os.stat
 
 def _count_entries(path: str) -> int:
     with suppress(OSError), open(path, "rb") as file:
-        return sum(line.startswith(ENTRIES) for line in file)
+        text = file.read()
+        return sum(text.count(beginning) for beginning in ENTRIES)
     return 0
 
 

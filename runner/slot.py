@@ -162,6 +162,7 @@ class Task:
         self._maps_look = Look(out_of_sight.mapped, MAPS_INTERVAL, FILES_SHARE)
         self._seen_maps = out_of_sight.OutOfSight()  # what is mapped, when it was last looked at
         self._opened_memory = 0  # bytes of the kernel's for what is open, likewise
+        self._memory_files = 0  # bytes of files that are memory, likewise
         self._many = False  # processes, when they were last looked at
 
     def _take_files(self, names: Sequence[str]) -> dict[str, int]:
@@ -330,12 +331,14 @@ class Task:
 
     def _too_much_memory(self, pids: Sequence[int]) -> bool:
         sample = self._sample_memory(pids)
-        kernel = self._opened_memory + sum(self._seen_maps.kernel.values())
-        if kernel > self._limits.memory:
+        unseen = self._opened_memory + sum(self._seen_maps.kernel.values())
+        if self._memory_files:
+            unseen += max(self._memory_files - tree.shared_memory(pids), 0)  # as far as they are not resident
+        if unseen > self._limits.memory:
             return True
-        allowance = self._allowance - kernel
+        allowance = self._allowance - unseen
         if sample <= allowance and self._most > allowance:
-            sample += tree.shared_memory(self._pid, pids)
+            sample += tree.shared_memory(pid for pid in pids if pid != self._pid)
         if sample <= allowance:
             return False
         return bool(self._exact_look(pids, allowance))
@@ -345,15 +348,14 @@ class Task:
         return exact is None or exact > allowance
 
     def _too_many_files(self, pids: Iterable[int], mapped: out_of_sight.OutOfSight) -> tuple[str, int] | None:
-        """Return the kind of end and the limit, where the task's files, or those that are memory, are beyond one.
+        """Return the kind of end and the limit, where the task's files are beyond one; note its memory out of sight.
 
         The folder is looked at last: what is removed meanwhile must not count twice.
         """
         opened = out_of_sight.opened(pids, self._known)
         size, files = folder_size(self._home, self._disk)
         self._opened_memory = sum(opened.kernel.values())
-        if sum((opened.memory | mapped.memory).values()) > self._limits.memory:
-            return "memory_limit", self._limits.memory
+        self._memory_files = sum((opened.memory | mapped.memory).values())
         if size + sum((opened.files | mapped.files).values()) > self._disk:
             return "disk_limit", self._limits.disk
         return ("file_limit", MOST_FILES) if files > MOST_FILES else None

@@ -181,9 +181,9 @@ def memory(first: int, pids: Iterable[int]) -> tuple[int, int]:
     return total, most
 
 
-def shared_memory(first: int, pids: Iterable[int]) -> int:
-    """Return the resident bytes of memory that processes but the first may share, counted for each."""
-    return sum(procfs.status(pid, b"RssShmem:") for pid in _with_memory_of_their_own(pids) if pid != first)
+def shared_memory(pids: Iterable[int]) -> int:
+    """Return the resident bytes of memory that processes may share, counted for each."""
+    return sum(procfs.status(pid, b"RssShmem:") for pid in _with_memory_of_their_own(pids))
 
 
 def proportional_memory(pids: Iterable[int]) -> int | None:
