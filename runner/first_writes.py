@@ -1,9 +1,9 @@
 """The memory that a fold writes to first, copied ahead by the process that waits for its work.
 
-After a fork all pages are shared, and the first write to each copies it, in a fault of its own. A small fit has some
-2,000 of these, most of them for Python's reference counts: a quarter of its time. `find` has a throwaway child fit two
-small models, and sees what it wrote to (admin-guide/mm/pagemap of the kernel's documentation); `copy` asks the kernel
-for these copies at once (MADV_POPULATE_WRITE of madvise(2), since Linux 5.14). Nothing but time depends on it.
+After a fork all pages are shared, and the first write to each copies it, in a fault of its own. A small fold has some
+2,000 of these, most of them for Python's reference counts: a quarter of its time. `find` has a throwaway child do the
+work of such a fold, and sees what it wrote to (admin-guide/mm/pagemap of the kernel's documentation); `copy` asks the
+kernel for these copies at once (MADV_POPULATE_WRITE of madvise(2), since Linux 5.14). Nothing but time depends on it.
 """
 
 import ctypes
@@ -48,16 +48,6 @@ def find(work: Callable[[], object]) -> list[Span]:
     os.waitpid(child, 0)
     breaks = np.flatnonzero(np.diff(pages) != 1) + 1
     return [(int(run[0]) * PAGE, len(run) * PAGE) for run in np.split(pages, breaks) if len(run)]
-
-
-def small_fits() -> None:
-    """Do what folds do most: it computes, so never in a process that others are forked from."""
-    from sklearn.ensemble import RandomForestClassifier  # not above: the zygote is to import it, in its own way
-    from sklearn.linear_model import LogisticRegression
-
-    X, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
-    LogisticRegression().fit(X, y).predict_proba(X)
-    RandomForestClassifier(n_estimators=5).fit(X, y).predict_proba(X)
 
 
 def copy(spans: list[Span], enough: Callable[[], bool]) -> None:

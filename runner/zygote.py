@@ -1,7 +1,7 @@
 """The zygote: a clean process that has imported what submissions import, and forks the slots.
 
-Started once per host, by `exec` with a minimal environment, so that no memory of the service is in it. It never
-computes: after one parallel region of OpenMP, HistGradientBoosting and KMeans would hang in its children.
+Started once per host, by `exec` with a minimal environment, so that no memory of the service is in it. It computes
+nothing but its rehearsal, which says why.
 
     python -m runner.zygote DESCRIPTOR      the control socket; messages as in wire.py
 """
@@ -14,11 +14,12 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from . import first_writes, sandbox, selftest, slot, tree, wire
+from . import first_writes, rehearsal, sandbox, selftest, slot, tree, wire
 from .scratch import sweep, take_number
 from .settings import Settings
 
@@ -82,7 +83,13 @@ def main(control: socket.socket) -> None:
         tree.end_all(os.getpid())  # what a self-test that failed has left
     shared = replace(shared, level=found.level, expected=found.applied & sandbox.LAYERS.keys())
     wire.send(control, {"ready": {"level": found.level, "missing": found.missing, "versions": versions()}})
-    shared = replace(shared, first_writes=first_writes.find(first_writes.small_fits) if sandbox.LINUX else [])
+    try:
+        rehearsal.rehearse()
+    except Exception:  # of what submissions import, as they may meet it: folds are only slower
+        traceback.print_exc()
+    keep_for_good()
+    if sandbox.LINUX:
+        shared = replace(shared, first_writes=first_writes.find(lambda: rehearsal.run(rehearsal.PLAIN)))
     slots: set[int] = set()  # the process ids of the living ones
     sweep(shared.scratch)
     while True:
@@ -104,15 +111,17 @@ def main(control: socket.socket) -> None:
 
 
 def preload() -> None:
-    """Import what submissions import, for good: without gc, which would look at all of it over and over.
-
-    What is imported stays out of gc's sight in children, too: its writes would copy the pages that they share.
-    """
+    """Import what submissions import, for good: without gc, which would look at all of it over and over."""
     gc.disable()
     for name in PRELOADED:
         with suppress(ModuleNotFoundError):  # of another version of scikit-learn, in RUNNER_PYTHON
             importlib.import_module(name)
     gc.enable()
+    keep_for_good()
+
+
+def keep_for_good() -> None:
+    """Keep what there is out of gc's sight, in children too: its writes would copy the pages that they share."""
     gc.collect()
     gc.freeze()
 

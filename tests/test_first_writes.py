@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from restricted import SETUPS, Bench, in_setup, needs_linux
 
-from runner import first_writes
+from runner import first_writes, rehearsal
 
 pytestmark = needs_linux
 N_PAGES, WRITTEN = 64, [5, 6, 40]
@@ -51,7 +51,7 @@ def copies(_bench: Bench) -> dict[str, Any]:
         "found": of_memory(found),
         "copied": own_pages_after(lambda: first_writes.copy(spans, enough=lambda: False)),
         "without time": own_pages_after(lambda: first_writes.copy(spans, enough=lambda: True)),
-        "of small fits": len(first_writes.find(first_writes.small_fits)) > 100,
+        "of a fold": len(first_writes.find(lambda: rehearsal.run(rehearsal.PLAIN))) > 100,
     }
 
 
@@ -61,5 +61,5 @@ def test_what_a_work_writes_to_is_found_and_copied(setup: str, tmp_path: Path) -
         "found": WRITTEN,
         "copied": WRITTEN,
         "without time": [],
-        "of small fits": True,
+        "of a fold": True,
     }
