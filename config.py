@@ -89,6 +89,7 @@ class Config:
     # Where things are
     PORT: int = setting(8000, "port of the web server", **PORTS)
     WEB_HOST: str = setting("0.0.0.0", "address that the web server listens on; `make run` listens on 127.0.0.1 alone")
+    WEB_CONCURRENCY: int = setting(1, "web processes, each with 4 threads")
     DATARUN_HOME: Path = setting(
         ROOT / "var", "folder of the embedded database and queue, caches and scratch", shown="`var` in the checkout"
     )

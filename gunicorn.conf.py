@@ -1,4 +1,7 @@
-"""Settings of the web server: `gunicorn 'app:create_app()'` reads them; it takes WEB_CONCURRENCY by itself."""
+"""Settings of the web server: `gunicorn 'app:create_app()'` reads them.
+
+Its main process runs nothing of the service, and has nothing of it in memory unless it shares that with several others.
+"""
 
 import gc
 import sys
@@ -7,14 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
-from sqlalchemy.exc import OperationalError
 
 import logs
-import revision
 import secrecy
 from config import Config
-from models import db
-from patience import PatientWorker
 
 RELEASE_WAIT = 10.0  # seconds that web waits for the tables of an empty database
 RELEASE_INTERVAL = 0.2  # seconds between two looks
@@ -23,10 +22,11 @@ _config = Config.of_process()
 secrecy.close_memory()  # of gunicorn's main process; those that it forks inherit it
 
 bind = f"[{_config.WEB_HOST}]:{_config.PORT}" if ":" in _config.WEB_HOST else f"{_config.WEB_HOST}:{_config.PORT}"
-worker_class = PatientWorker  # a slow client holds a thread, not the process, and not for ever
+worker_class = "patience.PatientWorker"  # a slow client holds a thread, not the process, and not for ever
 sendfile = False  # it would wait in the kernel, without a bound
 threads = 4
-preload_app = True  # it listens when it can answer; a process that dies is there again at once; pages are shared
+workers = _config.WEB_CONCURRENCY
+preload_app = workers > 1  # pages are shared, and a process that dies is there again at once
 timeout = 60  # seconds
 graceful_timeout = 25  # seconds: a platform grants 30 between SIGTERM and SIGKILL
 control_socket_disable = True
@@ -45,6 +45,11 @@ def post_worker_init(worker: Any) -> None:
 
     `honcho start` begins release beside us: it may be at it.
     """
+    from sqlalchemy.exc import OperationalError
+
+    import revision
+    from models import db
+
     deadline = time.monotonic() + RELEASE_WAIT
     with worker.wsgi.app_context(), suppress(OperationalError):
         while (fault := revision.fault(db.engine)) and fault.startswith(revision.EMPTY) and worker.alive:

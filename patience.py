@@ -8,10 +8,12 @@ import errno
 import logging
 import select
 import socket
+import sys
 import time
 from contextlib import suppress
 from typing import Any
 
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 PATIENCE = 30.0  # seconds that all waiting for the client may take, in one request
@@ -91,6 +93,14 @@ class ClientSocket(socket.socket):
 
 class PatientWorker(ThreadWorker):
     """gunicorn's worker with threads."""
+
+    def load_wsgi(self) -> None:
+        """Load the application. Where that cannot start, the main process is to end: it would try again and again."""
+        try:
+            super().load_wsgi()
+        except SystemExit as error:
+            print(error, file=sys.stderr)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def handle(self, conn: TConn) -> Any:
         """Handle a request in its thread, and there end the connection: gunicorn would wait in its main thread."""

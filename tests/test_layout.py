@@ -239,7 +239,7 @@ def test_a_process_with_a_bad_setting_ends_with_a_sentence(
         text=True,
         timeout=60,
     )
-    assert done.returncode == 1
+    assert done.returncode in (1, 3)  # 3 is gunicorn's, where its other process says it
     assert done.stderr.splitlines()[-1] == f"not started: {sentence}"
     assert "Traceback" not in done.stderr
 
