@@ -6,7 +6,6 @@ files.
 
 import multiprocessing
 import os
-import select
 import signal
 import socket
 import sys
@@ -17,12 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import child, sandbox, tree, wire
-from .first_writes import copy
 from .posted import PACKAGE
 from .settings import Settings
 
 FAILED = 70  # exit status of a process that could not begin: EX_SOFTWARE of sysexits.h
-SOON = 0.02  # seconds; work that comes sooner needs the processor that copying ahead would take
 N_OUTPUTS = {"fold": 0, "split": 3}  # files for what a task makes, after the one for its result
 
 
@@ -48,10 +45,8 @@ def wait_and_work(
         home = policy.scratch
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
         marks = socket.socket(fileno=marks_end)
-        enter_child(log, {marks_end}, home, settings.environ)
+        enter_child(log, {marks_end}, home)
         layers = sandbox.restrict(policy, prepared)
-        if not select.select([marks], [], [], SOON)[0]:
-            copy(settings.first_writes, enough=lambda: bool(select.select([marks], [], [], 0)[0]))
         message, files = wire.receive(marks)
         limits = message["limits"]
         limits["memory"] += tree.data_size() + message["mapped"]
@@ -79,27 +74,34 @@ def _work(kind: str, job: dict[str, Any], home: Path, files: list[int]) -> Calla
     return lambda mark: child.split_raw_data(job, inputs, result, outputs, mark)
 
 
-def enter_child(log: int, keep: set[int], home: Path, environ: dict[str, str]) -> None:
-    """Leave the slot's session, signals, descriptors, environment and Python state behind."""
-    os.setsid()
-    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(sig, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def prepare_stem(environ: dict[str, str]) -> None:
+    """In the stem: set once what is alike for all its children; each of them would copy the memory that it writes."""
     null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
-    for fd in map(int, os.listdir("/dev/fd")):
-        if fd > 2 and fd not in keep:
-            with suppress(OSError):  # the listing's own
-                os.close(fd)
+    os.dup2(null, 0)
+    os.close(null)
     os.umask(0o077)
     os.environ.clear()
-    os.environ.update(environ, HOME=str(home), TMPDIR=str(home / "tmp"), JOBLIB_TEMP_FOLDER=str(home / "tmp"))
+    os.environ.update(environ)
     tempfile.tempdir = None
     sys.stdin = sys.__stdin__ = open(0)  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
     sys.argv = [""]
     if sandbox.LINUX:
         multiprocessing.set_start_method("fork", force=True)  # Python 3.14's default would need sockets
     sys.modules["__main__"] = type(sys)("__main__")  # else loky's workers would import the zygote as their main module
+
+
+def enter_child(log: int, keep: set[int], home: Path) -> None:
+    """Leave the stem's session, signals and descriptors behind."""
+    os.setsid()
+    for sig in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(sig, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for target in (1, 2):
+        os.dup2(log, target)
+    for fd in map(int, os.listdir("/dev/fd")):
+        if fd > 2 and fd not in keep:
+            with suppress(OSError):  # the listing's own
+                os.close(fd)
+    os.environ.update(HOME=str(home), TMPDIR=str(home / "tmp"), JOBLIB_TEMP_FOLDER=str(home / "tmp"))
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115

@@ -25,6 +25,8 @@ MAP_SIZE = 256  # bytes of the kernel's record of a map, with its share of what 
 LINK_SIZE = 64  # bytes of its link to each ancestor that the map was inherited from
 ORPHAN_DEPTH = 64  # ancestors that a process whose parent has ended may have had
 
+REMOVED = b" (deleted)"  # at the end of a line of proc_pid_maps(5)
+
 Identity = tuple[int, ...]  # of a file: device and inode; of what is in the kernel: process and number
 
 
@@ -87,11 +89,13 @@ def mapped(pids: Iterable[int], known: Container[Identity]) -> OutOfSight:
         folder = procfs.folder(pid)
         parent = int((procfs.stat(folder) or [b"", b"0"])[1])
         depths[pid] = depths[parent] + 1 if parent in depths else ORPHAN_DEPTH if depths else 1
-        maps: list[bytes] = []
-        with suppress(OSError), open(f"{folder}/maps", "rb") as file:
-            maps = file.readlines()
-        found.kernel[pid, -1] = procfs.status(pid, b"VmPTE:") + (MAP_SIZE + LINK_SIZE * depths[pid]) * len(maps)
-        removed = [line.split()[0].split(b"-") for line in maps if line.endswith(b" (deleted)\n")]
+        maps = b""
+        with suppress(OSError):
+            maps = procfs.read(f"{folder}/maps")
+        n_maps = maps.count(b"\n")
+        found.kernel[pid, -1] = procfs.status(pid, b"VmPTE:") + (MAP_SIZE + LINK_SIZE * depths[pid]) * n_maps
+        lines = maps.split(b"\n") if REMOVED in maps else []
+        removed = [line.split()[0].split(b"-") for line in lines if line.endswith(REMOVED)]
         for status in _found(f"{folder}/map_files/{int(start, 16):x}-{int(end, 16):x}" for start, end in removed):
             found.add_file(status, known)  # proc_pid_map_files(5)
     return found
@@ -130,8 +134,8 @@ def _copies(process: int, numbers: Iterable[int]) -> Iterator[tuple[int, os.stat
 
 
 def _count_entries(path: str) -> int:
-    with suppress(OSError), open(path, "rb") as file:
-        text = file.read()
+    with suppress(OSError):
+        text = procfs.read(path)
         return sum(text.count(beginning) for beginning in ENTRIES)
     return 0
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import sandbox
-from .first_writes import Span
 from .scratch import MOST_SLOTS
 
 
@@ -22,7 +21,6 @@ class Settings:
     layers : the restrictions to apply; fewer emulate a platform that lacks some.
     began : when the zygote did, by time.time().
     starts : when each slot's present task began, by time.time(), infinity for none; shared by all slots.
-    first_writes : the memory that folds write to first.
     level : what the zygote's self-test found the restrictions to be worth; a fold is never said to have had more.
     expected : the restrictions that took hold there; a fold that lacks one is not run.
     """
@@ -33,7 +31,6 @@ class Settings:
     layers: Sequence[str] = tuple(sandbox.LAYERS)
     began: float = field(default_factory=time.time)
     starts: memoryview = field(default_factory=lambda: shared_floats(MOST_SLOTS, math.inf))
-    first_writes: list[Span] = field(default_factory=list)
     level: str = "strong"
     expected: Collection[str] = ()
 

@@ -15,7 +15,6 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -207,9 +206,9 @@ class Task:
         """Tell the worker how the task ended, and hand over what it has made."""
         self._read_log(self._child.log)
         finished = {
-            "end": asdict(end),
+            "end": vars(end),
             "log": self._log.text(),
-            "usages": {phase: asdict(usage) for phase, usage in self._done.items()},
+            "usages": _plain(self._done),
             "facts": self._facts,
             "isolation": min(self._settings.level, sandbox.level(self._layers), key=sandbox.LEVELS.index),
         }
@@ -280,8 +279,7 @@ class Task:
             if now - self._start > SHORT:
                 self._starter.get_ready(self._limits.memory)
             if now >= next_look:
-                self._stem.reap({*self._starter.spare(), self._pid})  # what nobody waits for counts as processes
-                pids = list(self._processes())
+                pids = list(self._stem.living(self._pid, self._starter.spare()))
                 self._many = len(pids) > MANY
                 if self._too_much_memory(pids):
                     return self._end("memory_limit", self._limits.memory)
@@ -449,7 +447,7 @@ def one_line(text: str) -> str:
 
 
 def _plain(usages: dict[str, Usage]) -> dict[str, dict[str, float]]:
-    return {phase: asdict(usage) for phase, usage in usages.items()}
+    return {phase: vars(usage) for phase, usage in usages.items()}
 
 
 @cache

@@ -43,12 +43,17 @@ class Stem:
         """Have the stem do `tree.wait`."""
         return self._ask({"wait": list(pids), "block": block})["statuses"] if pids else []
 
-    def reap(self, spare: Container[int]) -> None:
-        """Have the stem reap what has ended of its children, but for `spare`."""
-        self.wait([pid for pid in procfs.children(self.pid) if pid not in spare], block=False)
-
     def processes(self, spare: Container[int]) -> Iterator[int]:
         return tree.descendants(self.pid, spare)
+
+    def living(self, first: int, spare: Container[int]) -> Iterator[int]:
+        """Return the processes of a task, when those have been reaped that it left to nobody and that have ended.
+
+        Its `first` process stays one until its supervisor asks for its status.
+        """
+        left = [pid for pid in procfs.children(self.pid) if pid not in spare and pid != first]
+        living = [pid for pid, status in zip(left, self.wait(left, block=False), strict=True) if status is None]
+        return tree.with_descendants([first, *living])
 
     def stop_all(self, spare: Container[int]) -> list[int]:
         return tree.stop_all(self.pid, spare, self.wait)
@@ -69,6 +74,7 @@ def serve(link: socket.socket, places: Sequence[Place], prepared: sandbox.Prepar
     niceness = os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
     with suppress(PermissionError):  # as root: it answers however busy a task is
         os.nice(-NICENESS)
+    entry.prepare_stem(settings.environ)
     with suppress(AttributeError):  # where the system has no such thing
         settings.starts.obj.madvise(mmap.MADV_DONTFORK)  # no fold may write to it: madvise(2)
     with suppress(EOFError, ConnectionError):

@@ -28,13 +28,20 @@ def become_subreaper() -> None:
 
 
 def descendants(root: int, spare: Container[int] = ()) -> Iterator[int]:
-    """Yield the process ids below `root`, parents before their children, without `spare` and what is below it."""
-    todo = [root]
-    while todo:
-        for pid in procfs.children(todo.pop()):
-            if pid not in spare:
-                yield pid
-                todo.append(pid)
+    """Yield the process ids below `root`, parents before their children, without its children `spare` and theirs."""
+    return with_descendants(pid for pid in procfs.children(root) if pid not in spare)
+
+
+def with_descendants(pids: Iterable[int]) -> Iterator[int]:
+    """Yield processes and all below them, parents before their children."""
+    todo: list[int] = []
+    while True:
+        for pid in pids:
+            yield pid
+            todo.append(pid)
+        if not todo:
+            return
+        pids = procfs.children(todo.pop())
 
 
 def wait(pids: Iterable[int], block: bool) -> list[int | None]:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from . import first_writes, rehearsal, sandbox, selftest, slot, tree, wire
+from . import rehearsal, sandbox, selftest, slot, tree, wire
 from .scratch import sweep, take_number
 from .settings import Settings
 
@@ -88,8 +88,6 @@ def main(control: socket.socket) -> None:
     except Exception:  # of what submissions import, as they may meet it: folds are only slower
         traceback.print_exc()
     keep_for_good()
-    if sandbox.LINUX:
-        shared = replace(shared, first_writes=first_writes.find(lambda: rehearsal.run(rehearsal.PLAIN)))
     slots: set[int] = set()  # the process ids of the living ones
     sweep(shared.scratch)
     while True:

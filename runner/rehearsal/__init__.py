@@ -33,7 +33,7 @@ def rehearse() -> None:
     path, state, numpy_state = sys.path[:], random.getstate(), np.random.get_state()
     try:
         for elements in TIMES * [PLAIN, WHOLE]:
-            run(elements)
+            _run(elements)
             _forget(path)
     finally:
         _forget(path)
@@ -47,7 +47,7 @@ def _forget(path: list[str]) -> None:
     sys.path[:] = path
 
 
-def run(elements: list[str]) -> None:
+def _run(elements: list[str]) -> None:
     """Train and test a submission of these elements, as a child does."""
     numbers = np.random.default_rng(0).normal(size=(N_ROWS, N_COLUMNS))
     X: Any = numbers if elements == PLAIN else pd.DataFrame(numbers, columns=list("abcd"))
