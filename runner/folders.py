@@ -62,6 +62,12 @@ def folder_size(folder: Path, enough: int) -> tuple[int, int]:
     return size, files
 
 
+def free_space(folder: Path) -> int:
+    """Return the bytes that its file system has left for us, whoever fills it."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
 def wipe(folder: Path) -> None:
     """Remove a folder and all below it, however deep, whatever the modes of the folders in it; or what is in its place.
 

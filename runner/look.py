@@ -31,20 +31,21 @@ class Look(Generic[Found]):
         self._interval = interval
         self._share = share
         self._due = time.monotonic() + interval
-        self._running: Future[tuple[Found, float]] | None = None
+        self._allowed = 0.0  # when the share has room for the next
+        self._running: Future[tuple[Found, float, float]] | None = None
 
-    def __call__(self, *arguments: object) -> Found | None:
-        """Return what the last look has found, once, else None; begin the next one where it is due."""
+    def __call__(self, *arguments: object, at_once: bool = False) -> Found | None:
+        """Return what the last look has found, once, else None; begin the next one where it is due, or asked for."""
         found = None
         if self._running and self._running.done():
-            found, self._due = self._running.result()
+            found, began, ended = self._running.result()
             self._running = None
-        if self._running is None and time.monotonic() >= self._due:
+            self._due = ended + self._interval
+            self._allowed = ended + (ended - began) / self._share
+        if self._running is None and time.monotonic() >= max(self._allowed, 0.0 if at_once else self._due):
             self._running = _threads.submit(self._timed, *arguments)
         return found
 
-    def _timed(self, *arguments: object) -> tuple[Found, float]:
+    def _timed(self, *arguments: object) -> tuple[Found, float, float]:
         began = time.monotonic()
-        found = self._work(*arguments)
-        ended = time.monotonic()
-        return found, ended + max(self._interval, (ended - began) / self._share)
+        return self._work(*arguments), began, time.monotonic()

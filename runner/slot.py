@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from . import out_of_sight, sandbox, tree, wire
-from .folders import MOST_FILES, copy_files, folder_size, make_folders, wipe
+from .folders import MOST_FILES, copy_files, folder_size, free_space, make_folders, wipe
 from .log import Log
 from .look import Look
 from .posted import DATA_FUNCTIONS, ORGANISER, PACKAGE, is_code
@@ -32,6 +32,8 @@ from .waiting import Starter
 SHORT = 0.1  # seconds; a shorter task has the cores for itself, and the next child gets ready after it
 WATCH_INTERVAL = 0.05  # seconds between two looks at memory
 MANY = 16  # processes; stopping more of them one by one may take long
+HURRY = 0.005  # seconds until the next look where the disk fills
+FILLING = 1 / 4  # of a task's limit, in files, between two looks
 FILES_INTERVAL = 0.25  # seconds between two looks at the files
 MAPS_INTERVAL = 0.5  # seconds between two looks at what is mapped
 FILES_SHARE = 1 / 3  # of the time that may go into each of these
@@ -163,6 +165,7 @@ class Task:
         self._opened_memory = 0  # bytes of the kernel's for what is open, likewise
         self._memory_files = 0  # bytes of files that are memory, likewise
         self._many = False  # processes, when they were last looked at
+        self._free = free_space(self._settings.scratch)
 
     def _take_files(self, names: Sequence[str]) -> dict[str, int]:
         """Return the next files by these names; what stays in `_files` is the child's input."""
@@ -250,12 +253,12 @@ class Task:
         poll = select.poll()
         for fd in (log, marks.fileno(), self._control.fileno(), *self._child.exited):
             poll.register(fd, select.POLLIN)
-        next_look = self._start
+        next_look = self._start + WATCH_INTERVAL
         deadline = self._start + self._limits.wall_time
         while True:
             if self._outbox:
                 poll.modify(self._control.fileno(), select.POLLIN | select.POLLOUT)
-            events = dict(poll.poll(WATCH_INTERVAL * 1000))
+            events = dict(poll.poll(1000 * max(min(next_look - time.monotonic(), WATCH_INTERVAL), 0)))
             if self._outbox and events.get(self._control.fileno(), 0) & select.POLLOUT:
                 self._flush_outbox()
                 poll.modify(self._control.fileno(), select.POLLIN)
@@ -286,9 +289,11 @@ class Task:
                 if self._cpu_time.read(pids) - self._cpu_start > self._limits.cpu_time:
                     return self._end("cpu_limit", self._limits.cpu_time)
                 self._seen_maps = self._maps_look(pids, self._known) or self._seen_maps
-                if exceeded := self._files_look(pids, self._seen_maps):
+                filling = self._is_disk_filling()
+                if exceeded := self._files_look(pids, self._seen_maps, at_once=filling):
                     return self._end(*exceeded)
-                next_look = now + max(WATCH_INTERVAL, 2 * (time.monotonic() - now))
+                pause = HURRY if filling else WATCH_INTERVAL  # what it finds is soon there
+                next_look = now + max(pause, 2 * (time.monotonic() - now))
             self._send_log(now)
 
     def _exit_status(self, events: dict[int, int]) -> int | None:
@@ -357,6 +362,14 @@ class Task:
         if size + sum((opened.files | mapped.files).values()) > self._disk:
             return "disk_limit", self._limits.disk
         return ("file_limit", MOST_FILES) if files > MOST_FILES else None
+
+    def _is_disk_filling(self) -> bool:
+        """Whether the disk has lost so much room since this was last true that the task may be near its limit."""
+        free = free_space(self._settings.scratch)
+        filling = self._free - free > self._disk * FILLING
+        if filling or free > self._free:
+            self._free = free
+        return filling
 
     # Reading what the child writes, telling the worker
 
