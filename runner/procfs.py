@@ -17,10 +17,10 @@ def read(path: str) -> bytes:
     """Return all of a file; `open` would take twice as long for the few bytes that most of these have."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        content = b""
+        pieces = []
         while piece := os.read(fd, PIECE):
-            content += piece
-        return content
+            pieces.append(piece)
+        return b"".join(pieces)
     finally:
         os.close(fd)
 
