@@ -9,7 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-MOST_AT_ONCE = 3
+MOST_AT_ONCE = 4  # one for each kind of look
+LONGEST_PAUSE = 1.0  # seconds
 
 Found = TypeVar("Found")
 
@@ -23,7 +24,7 @@ class Look(Generic[Found]):
     ----------
     work : returns what it has found.
     interval : seconds from the end of one look to the begin of the next, at least.
-    share : of the time that looks may take, at most.
+    share : of the time that looks may take, at most, unless the pause would be longer than LONGEST_PAUSE.
     """
 
     def __init__(self, work: Callable[..., Found], interval: float, share: float) -> None:
@@ -41,10 +42,16 @@ class Look(Generic[Found]):
             found, began, ended = self._running.result()
             self._running = None
             self._due = ended + self._interval
-            self._allowed = ended + (ended - began) / self._share
+            self._allowed = ended + min((ended - began) / self._share, LONGEST_PAUSE)
         if self._running is None and time.monotonic() >= max(self._allowed, 0.0 if at_once else self._due):
+            self._began = time.monotonic()
             self._running = _threads.submit(self._timed, *arguments)
         return found
+
+    @property
+    def takes(self) -> float:
+        """The seconds that a look has taken that is not over yet; 0 where there is none."""
+        return time.monotonic() - self._began if self._running and not self._running.done() else 0.0
 
     def _timed(self, *arguments: object) -> tuple[Found, float, float]:
         began = time.monotonic()

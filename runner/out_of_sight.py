@@ -70,11 +70,13 @@ def opened(pids: Iterable[int], known: Container[Identity]) -> OutOfSight:
                 found.kernel[pid, number] = PROC_MEMORY
             else:
                 found.add_file(status, known)
-                found.kernel[pid, number] = ENTRY_SIZE * _count_entries(f"{folder}/fdinfo/{number}")
+                locked = identity(status) if stat.S_IFMT(status.st_mode) else (number,)  # those of a file are its own
+                if (pid, *locked) not in found.kernel:
+                    found.kernel[pid, *locked] = ENTRY_SIZE * _count_entries(f"{folder}/fdinfo/{number}")
     return found
 
 
-def mapped(pids: Iterable[int], known: Container[Identity]) -> OutOfSight:
+def mapped(pids: Iterable[int], known: Container[Identity], enough: float) -> OutOfSight:
     """Return what the processes have mapped, and their page tables and records of maps.
 
     It may take long where many processes are busy: they change their maps meanwhile.
@@ -82,8 +84,10 @@ def mapped(pids: Iterable[int], known: Container[Identity]) -> OutOfSight:
     Parameters
     ----------
     pids : parents before their children, the task's first process first.
+    enough : of the kernel's memory, in bytes; with more than that, the rest need not be looked at.
     """
     found = OutOfSight()
+    total = 0
     depths: dict[int, int] = {}  # how many ancestors a process has, itself included
     for pid in pids:
         folder = procfs.folder(pid)
@@ -92,13 +96,27 @@ def mapped(pids: Iterable[int], known: Container[Identity]) -> OutOfSight:
         maps = b""
         with suppress(OSError):
             maps = procfs.read(f"{folder}/maps")
-        n_maps = maps.count(b"\n")
-        found.kernel[pid, -1] = procfs.status(pid, b"VmPTE:") + (MAP_SIZE + LINK_SIZE * depths[pid]) * n_maps
-        lines = maps.split(b"\n") if REMOVED in maps else []
-        removed = [line.split()[0].split(b"-") for line in lines if line.endswith(REMOVED)]
-        for status in _found(f"{folder}/map_files/{int(start, 16):x}-{int(end, 16):x}" for start, end in removed):
-            found.add_file(status, known)  # proc_pid_map_files(5)
+        records = (MAP_SIZE + LINK_SIZE * depths[pid]) * maps.count(b"\n")
+        found.kernel[pid, -1] = procfs.status(pid, b"VmPTE:") + records
+        for start, end in _removed(maps):
+            for status in _found([f"{folder}/map_files/{start:x}-{end:x}"]):  # proc_pid_map_files(5)
+                found.add_file(status, known)
+        total += found.kernel[pid, -1]
+        if total > enough:
+            break
     return found
+
+
+def _removed(maps: bytes) -> Iterator[tuple[int, int]]:
+    """Yield from where to where each removed file is mapped, where it is first."""
+    seen: set[bytes] = set()
+    for line in maps.split(b"\n") if REMOVED in maps else []:
+        if line.endswith(REMOVED):
+            span, _mode, _offset, device, inode, _name = line.split(maxsplit=5)
+            if (file := device + inode) not in seen:
+                seen.add(file)
+                start, end = span.split(b"-")
+                yield int(start, 16), int(end, 16)
 
 
 def _descriptors(pid: int, folder: str) -> Iterator[tuple[int, os.stat_result]]:

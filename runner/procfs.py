@@ -40,15 +40,16 @@ def children(pid: int) -> list[int]:
 
 def folder(pid: int) -> str:
     """Return the folder that tells of a process: that of another thread, where its first has ended and others go on."""
-    if _state(f"/proc/{pid}") == b"Z":
+    if state(f"/proc/{pid}") == b"Z":
         with suppress(OSError):
             for thread in os.listdir(f"/proc/{pid}/task"):
-                if _state(f"/proc/{thread}") not in b"ZX":
+                if state(f"/proc/{thread}") not in b"ZX":
                     return f"/proc/{thread}"
     return f"/proc/{pid}"
 
 
-def _state(folder: str) -> bytes:
+def state(folder: str) -> bytes:
+    """Return the letter of what a process or thread does: proc_pid_stat(5)."""
     return (stat(folder) or [b"X"])[0]
 
 

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from . import out_of_sight, sandbox, tree, wire
+from . import out_of_sight, procfs, sandbox, tree, wire
 from .folders import MOST_FILES, copy_files, folder_size, free_space, make_folders, wipe
 from .log import Log
 from .look import Look
@@ -41,6 +41,7 @@ LOG_INTERVAL = 1.0  # seconds between two copies of the growing log
 PIPE_SIZE = 65536  # bytes read at once from the log
 MOST_PIECES = 1024  # of the log between two looks at the limits; a pipe holds at most 256, of a byte each: pipe(2)
 MARK_LENGTH = 65536  # bytes; a longer mark is none of ours
+SLOW = 0.5  # seconds that a look may take before the processes stand still for it
 EXACT_SHARE = 0.25  # of the time that may go into exact looks at memory
 MOST_MARKS = 64  # at once; the child waits for an answer after each
 MOST_NUMBERS = 64  # in a fact
@@ -160,11 +161,13 @@ class Task:
         self._allowance = math.inf  # bytes, known when the child has started
         self._exact_look = Look(self._too_much_exactly, 0.0, EXACT_SHARE)
         self._files_look = Look(self._too_many_files, FILES_INTERVAL, FILES_SHARE)
+        self._folder_look = Look(self._too_much_in_folder, math.inf, FILES_SHARE)  # that nothing else holds up
         self._maps_look = Look(out_of_sight.mapped, MAPS_INTERVAL, FILES_SHARE)
         self._seen_maps = out_of_sight.OutOfSight()  # what is mapped, when it was last looked at
         self._opened_memory = 0  # bytes of the kernel's for what is open, likewise
         self._memory_files = 0  # bytes of files that are memory, likewise
         self._many = False  # processes, when they were last looked at
+        self._held: list[int] = []  # the processes that stand still until looks are over
         self._free = free_space(self._settings.scratch)
 
     def _take_files(self, names: Sequence[str]) -> dict[str, int]:
@@ -288,10 +291,12 @@ class Task:
                     return self._end("memory_limit", self._limits.memory)
                 if self._cpu_time.read(pids) - self._cpu_start > self._limits.cpu_time:
                     return self._end("cpu_limit", self._limits.cpu_time)
-                self._seen_maps = self._maps_look(pids, self._known) or self._seen_maps
+                self._seen_maps = self._maps_look(pids, self._known, self._limits.memory) or self._seen_maps
                 filling = self._is_disk_filling()
-                if exceeded := self._files_look(pids, self._seen_maps, at_once=filling):
+                exceeded = self._files_look(pids, self._seen_maps)
+                if exceeded := exceeded or self._folder_look({}, at_once=filling):
                     return self._end(*exceeded)
+                self._hold_while_looks_take_long(pids)
                 pause = HURRY if filling else WATCH_INTERVAL  # what it finds is soon there
                 next_look = now + max(pause, 2 * (time.monotonic() - now))
             self._send_log(now)
@@ -303,11 +308,25 @@ class Task:
         [status] = self._stem.wait([self._pid], block=False)
         return status
 
-    def _end(self, kind: str, detail: Any = None, fault: str | None = None) -> End:
-        uid = self._child.place.uid  # first they are stopped: measuring takes long where many are busy
+    def _hold_while_looks_take_long(self, pids: Sequence[int]) -> None:
+        """Stop the processes while a look takes long: they may hold it up, and use more meanwhile."""
+        slow = any(look.takes > SLOW for look in (self._exact_look, self._maps_look, self._files_look))
+        if slow and not self._held:
+            stopped_before = {pid for pid in pids if procfs.state(f"/proc/{pid}") == b"T"}
+            self._held = [pid for pid in self._stop() if pid not in stopped_before]
+        elif self._held and not slow:
+            tree.resume(self._held)
+            self._held = []
+
+    def _stop(self) -> list[int]:
+        """Stop all processes of the task; return their ids."""
+        uid = self._child.place.uid
         if self._many and uid is not None:
             tree.stop_user(uid)
-        self._stopped = self._stem.stop_all(self._starter.spare())
+        return self._stem.stop_all(self._starter.spare())
+
+    def _end(self, kind: str, detail: Any = None, fault: str | None = None) -> End:
+        self._stopped = self._stop()  # first: measuring takes long where many are busy
         phase, usage = self._phase, self._close_phase()
         if len(self._done) < len(self._phases):
             self._done[phase] = usage
@@ -347,7 +366,7 @@ class Task:
         return bool(self._exact_look(pids, allowance))
 
     def _too_much_exactly(self, pids: Iterable[int], allowance: float) -> bool:
-        exact = tree.proportional_memory(pids)
+        exact = tree.proportional_memory(pids, allowance)
         return exact is None or exact > allowance
 
     def _too_many_files(self, pids: Iterable[int], mapped: out_of_sight.OutOfSight) -> tuple[str, int] | None:
@@ -356,10 +375,14 @@ class Task:
         The folder is looked at last: what is removed meanwhile must not count twice.
         """
         opened = out_of_sight.opened(pids, self._known)
-        size, files = folder_size(self._home, self._disk)
         self._opened_memory = sum(opened.kernel.values())
         self._memory_files = sum((opened.memory | mapped.memory).values())
-        if size + sum((opened.files | mapped.files).values()) > self._disk:
+        return self._too_much_in_folder(opened.files | mapped.files)
+
+    def _too_much_in_folder(self, removed: Mapping[out_of_sight.Identity, int]) -> tuple[str, int] | None:
+        """Return the same for what is in the folder, and files that were `removed`, of these sizes in bytes."""
+        size, files = folder_size(self._home, self._disk)
+        if size + sum(removed.values()) > self._disk:
             return "disk_limit", self._limits.disk
         return ("file_limit", MOST_FILES) if files > MOST_FILES else None
 

@@ -108,6 +108,12 @@ def stop_all(root: int, spare: Container[int] = (), wait: Wait = wait) -> list[i
     return found
 
 
+def resume(pids: Iterable[int]) -> None:
+    """Let processes go on that were stopped."""
+    for pid in pids:
+        _signal(pid, signal.SIGCONT)
+
+
 def stop_user(uid: int) -> None:
     """As root, stop all processes of a task's own user at the same instant, however many there are: kill(2), pid -1.
 
@@ -193,16 +199,18 @@ def shared_memory(pids: Iterable[int]) -> int:
     return sum(procfs.status(pid, b"RssShmem:") for pid in _with_memory_of_their_own(pids))
 
 
-def proportional_memory(pids: Iterable[int]) -> int | None:
+def proportional_memory(pids: Iterable[int], enough: float) -> int | None:
     """Return the proportional set size of processes in bytes, or None where the kernel does not let us read it.
 
-    It takes long where many of them are busy.
+    It takes long where many of them are busy: the largest come first, and with more than `enough` it ends.
     """
     total = 0
-    for pid in _with_memory_of_their_own(pids):
+    for pid in sorted(_with_memory_of_their_own(pids), key=procfs.resident, reverse=True):
         if (size := procfs.proportional(pid)) is None:
             return None
         total += size
+        if total > enough:
+            break
     return total
 
 
