@@ -1,5 +1,6 @@
 """What /proc tells of a process, or psutil where there is none. A process that has ended has nothing: no error."""
 
+import math
 import os
 import resource
 import time
@@ -58,6 +59,18 @@ def stat(folder: str) -> list[bytes]:
     with suppress(OSError):
         return read(f"{folder}/stat").rpartition(b")")[2].split()
     return []
+
+
+def age(pid: int) -> float:
+    """Return the seconds that a process has lived, give or take half a tick; infinity where it cannot be told."""
+    fields = stat(f"/proc/{pid}")
+    return age_of(fields) if fields else math.inf
+
+
+def age_of(fields: list[bytes]) -> float:
+    """Return the same by what `stat` has told."""
+    started = (int(fields[19]) + 0.5) / TICK  # since the boot, cut to whole ticks
+    return max(time.clock_gettime(time.CLOCK_BOOTTIME) - started, 0.0)
 
 
 def status(pid: int, field: bytes) -> int:

@@ -143,26 +143,39 @@ class CpuTime:
     """Adds up the CPU time of all processes of a task below the process `root`, ended ones included.
 
     What a process took is added to its parent when that waits for it. Where the kernel was told to forget it instead
-    (a parent that ignores SIGCHLD: wait(2)), what was last seen of it counts.
+    (a parent that ignores SIGCHLD: wait(2)), what was last seen of it counts; of one that was seen only once, its share
+    of a processor for all of the time between the looks, as others like it came and went unseen.
     """
 
     def __init__(self, root: int, pids: Iterable[int]) -> None:
         self._root = root
         self._seen: dict[int, tuple[float, float]] = {}
+        self._new: dict[int, float] = {}  # the shares of those that were seen for the first time
         self._ended = self._missing = self._lost = 0.0
+        self._read_at = time.monotonic()
         self.begin = self.read(pids)
 
     def read(self, pids: Iterable[int]) -> float:
         """Return the seconds until now; `pids` are all processes of the task."""
-        before, ended_before = self._seen, self._ended
+        before, ended_before, new, read_before = self._seen, self._ended, self._new, self._read_at
+        self._read_at = time.monotonic()
         _own, self._ended = procfs.cpu_times(self._root) or (0.0, ended_before)
         self._seen = {pid: times for pid in pids if (times := procfs.cpu_times(pid))}
-        gone = sum(sum(times) for pid, times in before.items() if pid not in self._seen)
+        self._new = {pid: _share(pid, sum(times)) for pid, times in self._seen.items() if pid not in before}
+        passed = self._read_at - read_before
+        gone = sum(
+            max(sum(times), new.get(pid, 0.0) * passed) for pid, times in before.items() if pid not in self._seen
+        )
         added = self._ended - ended_before
         added += sum(children - before.get(pid, (0, 0))[1] for pid, (_own, children) in self._seen.items())
         self._lost += max(self._missing - added, 0)  # not now: a parent may have been looked at just before it waited
         self._missing = max(gone - max(added - self._missing, 0), 0)
         return self._ended + self._lost + sum(map(sum, self._seen.values()))
+
+
+def _share(pid: int, seconds: float) -> float:
+    """Return which share of its life a process has computed, which took it these seconds."""
+    return seconds / max(procfs.age(pid), seconds) if seconds else 0.0
 
 
 def _with_memory_of_their_own(pids: Iterable[int]) -> list[int]:
@@ -175,11 +188,10 @@ def _with_memory_of_their_own(pids: Iterable[int]) -> list[int]:
     if len(pids) < 2 or not procfs.LINUX:
         return pids
     stats = {pid: fields for pid in pids if (fields := procfs.stat(f"/proc/{pid}"))}
-    young = (time.clock_gettime(time.CLOCK_BOOTTIME) - JUST_FORKED) * procfs.TICK
 
     def has_just_been_forked(pid: int) -> bool:
         parent = stats.get(int(stats[pid][1]))
-        return parent is not None and int(stats[pid][19]) > young and stats[pid][20] == parent[20]  # starttime, vsize
+        return parent is not None and procfs.age_of(stats[pid]) < JUST_FORKED and stats[pid][20] == parent[20]  # vsize
 
     return [pid for pid in stats if not has_just_been_forked(pid)]
 

@@ -113,6 +113,10 @@ ROWS = [
         "burns_cpu_time_in_children_that_nobody_waits_for", "timeout",
         "Killed after 0.5 s of CPU time, the limit, while training.", limits={"cpu_time": 0.5}, levels=BOTH_ENDS,
     ),
+    ends(
+        "burns_cpu_time_in_short_lives", "timeout", "Killed after 0.5 s of CPU time, the limit, while training.",
+        limits={"cpu_time": 0.5}, levels=BOTH_ENDS,
+    ),
     fine("never_ends_its_thread"),
     fine("leaves_daemons_behind", levels=("root", "ordinary")),
     fine("leaves_daemons_behind", levels=("bare",), limits={"memory": 2_000_000_000}),  # what is shared is not seen
@@ -135,6 +139,7 @@ ROWS = [
     ends("fills_memory_by_sockets", *MEMORY, levels=("root", "ordinary")),
     ends("fills_memory_by_children", *MEMORY),
     ends("fills_memory_by_maps_of_children", *MEMORY),
+    ends("holds_up_looks_at_its_memory", *MEMORY, levels=("root", "ordinary")),
     ends("has_a_dead_main_thread", *MEMORY),
     ends(
         "fills_shared_memory", "train_error", "Failed while training: OSError: [Errno 28] No space left on device",
