@@ -67,14 +67,14 @@ def database_fault(url: str) -> str | None:
 
 
 def queue_fault(url: str) -> str | None:
-    """Return what is expected of a URL that redis-py cannot read, or of which it does not know an option."""
+    """Return what is expected of a URL that redis-py cannot read, or which has an option that it or RQ cannot use."""
     from redis import ConnectionPool, RedisError  # likewise
 
     try:
-        ConnectionPool.from_url(url).make_connection()  # connects at its first command
+        connection = ConnectionPool.from_url(url).make_connection()  # it connects at its first command
     except (ValueError, TypeError, RedisError):
         return "a number as its port, and options that redis-py knows for its scheme"
-    return None
+    return "no decode_responses: RQ takes bytes" if connection.encoder.decode_responses else None
 
 
 def environment() -> Mapping[str, str]:

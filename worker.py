@@ -129,7 +129,9 @@ class Worker:
                     log.info("job %s: its row is final, gone, or has another job", task_id)
                 else:
                     self._attempt(claim, prepare, record)
-            except Exception:  # nothing can be recorded: reconciliation finds the row
+            except DATABASE_GONE as error:  # nothing can be recorded: reconciliation finds the row
+                log.warning("job %s: ended without a record: %s", task_id, error.orig)
+            except Exception:
                 log.exception("job %s: ended without a record", task_id)
             finally:
                 recording.let_connections_go()

@@ -203,6 +203,11 @@ BAD_REDIS_URL = "REDIS_URL is refused, expected a number as its port, and option
         ("REDIS_URL", "rediss://:secret@host?ssl_cert_reqs=some", BAD_REDIS_URL),
         ("REDIS_URL", "unix:///path?foo=bar", BAD_REDIS_URL),
         ("REDIS_URL", "redis://host?db=first", BAD_REDIS_URL),
+        (
+            "REDIS_URL",
+            "redis://:secret@host?decode_responses=yes",
+            "REDIS_URL is refused, expected no decode_responses: RQ takes bytes",
+        ),
         ("HEARTBEAT_INTERVAL", "25", "HEARTBEAT_INTERVAL is 25 s, expected less than DEAD_AFTER"),
     ],
 )

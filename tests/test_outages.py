@@ -144,6 +144,23 @@ def test_a_fold_that_is_removed_before_it_is_read_is_dropped(
         assert "Traceback" not in running.log()
 
 
+def test_a_job_whose_row_stays_locked_is_left_to_reconciliation_in_one_line(
+    start: Callable[..., Running], fast: Config, password_hash: str, postgres_url: str
+) -> None:
+    on_postgres = replace(fast, DATABASE_URL=postgres_url)
+    with application(on_postgres, password_hash) as app, app.app_context(), psycopg.connect(postgres_url) as other:
+        other.execute(f"ALTER DATABASE {other.info.dbname} SET statement_timeout = '3s'")  # less than lock_timeout
+        other.commit()
+        running = start(DATABASE_URL=postgres_url)
+        fold = rows.fold(rows.submission(split(rows.raw_data()), "logistic_regression"))
+        other.execute("SELECT 1 FROM submission_fold FOR UPDATE")
+        jobs.enqueue(fold)
+        running.logged(f"job {fold.task_id}: ended without a record: canceling statement due to statement timeout")
+        other.rollback()
+        assert final(fold).state == State.TESTED
+        assert "Traceback" not in running.log()
+
+
 def test_a_worker_keeps_its_result_while_the_database_takes_no_writes(
     start: Callable[..., Running], fast: Config, password_hash: str, postgres_url: str
 ) -> None:
