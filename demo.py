@@ -218,6 +218,7 @@ def scratch_instance(home: Path) -> Iterator[tuple[str, str, str]]:
     password = secrets.token_urlsafe()
     settings = {
         **{f.name: "" for f in fields(Config)},  # the default, whatever the settings of an instance in use are
+        "WEB_CONCURRENCY": "1",  # gunicorn reads it, too, and takes no empty text
         "DATARUN_HOME": str(home),
         "DATARUN_USERNAME": "demo",
         "DATARUN_PASSWORD": password,
