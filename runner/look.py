@@ -4,6 +4,7 @@ Where many processes are busy, to read of one what only it changes (its maps, it
 it runs again and lets go of a lock.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,13 @@ LONGEST_PAUSE = 1.0  # seconds
 Found = TypeVar("Found")
 
 _threads = ThreadPoolExecutor(MOST_AT_ONCE)
+
+
+def start_threads() -> None:
+    """Start all threads that looks are ever taken in, so that no later one has an id that nobody knows."""
+    started = threading.Barrier(MOST_AT_ONCE)
+    for begun in [_threads.submit(started.wait) for _ in range(MOST_AT_ONCE)]:
+        begun.result()
 
 
 class Look(Generic[Found]):

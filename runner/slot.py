@@ -13,13 +13,13 @@ import socket
 import sysconfig
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from . import out_of_sight, procfs, sandbox, tree, wire
+from . import look, out_of_sight, procfs, sandbox, tree, wire
 from .folders import MOST_FILES, copy_files, folder_size, free_space, make_folders, wipe
 from .log import Log
 from .look import Look
@@ -68,13 +68,12 @@ def main(control: socket.socket, number: int, settings: Settings) -> NoReturn:
         prepared = sandbox.prepare(uid=places[0].uid)
         ours = [os.getpid(), os.getppid()]
         link, end = socket.socketpair()
-        supervisor = os.fork()
-        if supervisor == 0:
+        if os.fork() == 0:
             end.close()
-            supervise(control, Stem(link, ours[0]), number, places, settings)
+            supervise(control, Stem(link, ours[0]), ours, number, places, settings)
         link.close()
-        control.close()
-        serve(end, places, sandbox.protecting(prepared, [supervisor, *ours]), settings)
+        serve(end, control, places, prepared, settings)
+        control.close()  # at once: its worker waits for that
         tree.end_all(os.getpid())
         settings.starts[number] = math.inf
         wipe(folder)
@@ -85,13 +84,22 @@ def main(control: socket.socket, number: int, settings: Settings) -> NoReturn:
         os._exit(status)  # the zygote's stack, below us, is not ours to unwind
 
 
-def supervise(control: socket.socket, stem: Stem, number: int, places: Sequence[Place], settings: Settings) -> NoReturn:
-    """Be the supervisor: have one task of the worker after another done, until it is gone."""
+def supervise(
+    control: socket.socket,
+    stem: Stem,
+    ours: Collection[int],
+    number: int,
+    places: Sequence[Place],
+    settings: Settings,
+) -> NoReturn:
+    """Be the supervisor: have one task of the worker after another done, until it is gone. `ours`: stem and zygote."""
     status = 1
     try:
         sandbox.die_with(stem.pid)
         with suppress(PermissionError):  # as root; else the task alone steps back
             os.nice(-NICENESS)
+        look.start_threads()
+        stem.protect([os.getpid(), *ours])
         starter = Starter(stem, places)
         while True:
             message, files = wire.receive(control)
@@ -113,6 +121,8 @@ def supervise(control: socket.socket, stem: Stem, number: int, places: Sequence[
     finally:
         if status:
             traceback.print_exc()
+        with suppress(OSError):
+            control.shutdown(socket.SHUT_RDWR)  # the stem, which may stand still, has it open too
         os._exit(status)
 
 
@@ -310,7 +320,7 @@ class Task:
 
     def _hold_while_looks_take_long(self, pids: Sequence[int]) -> None:
         """Stop the processes while a look takes long: they may hold it up, and use more meanwhile."""
-        slow = any(look.takes > SLOW for look in (self._exact_look, self._maps_look, self._files_look))
+        slow = any(one.takes > SLOW for one in (self._exact_look, self._maps_look, self._files_look))
         if slow and not self._held:
             stopped_before = {pid for pid in pids if procfs.state(f"/proc/{pid}") == b"T"}
             self._held = [pid for pid in self._stop() if pid not in stopped_before]

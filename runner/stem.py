@@ -2,9 +2,10 @@
 
 It never sees a task: so nothing of an earlier one, its files or what it printed, lies in the memory that a task's
 process inherits. It adopts what these leave behind (tree.py), reaps what it is told to, and goes when its supervisor
-does.
+does, or when the worker has gone and the supervisor stands still.
 
-supervisor -> stem   {"fork": place, "memory": bytes}, two files: the child's ends of its log and of its marks
+supervisor -> stem   {"protect": [thread id, ...]}, before all others, without an answer: whom no task may signal
+                     {"fork": place, "memory": bytes}, two files: the child's ends of its log and of its marks
                      {"wait": [pid, ...], "block": whether to wait for their ends}
 stem -> supervisor   {"pid": pid} or {"errno": number}
                      {"statuses": [exit status or null, ...]}
@@ -12,8 +13,9 @@ stem -> supervisor   {"pid": pid} or {"errno": number}
 
 import mmap
 import os
+import select
 import socket
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +23,8 @@ from . import entry, procfs, sandbox, tree, wire
 from .settings import Place, Settings
 
 NICENESS = 5  # by which a task comes after its supervisor, or many busy processes would keep it from the limits
-TIMEOUT = 20.0  # seconds; a stem that takes longer to answer stands still
+TIMEOUT = 20.0  # seconds; who takes longer to answer, or to go on with a message, stands still
+ORPHANED = 10.0  # seconds without a message, after which a supervisor whose worker is gone stands still
 
 
 class Stem:
@@ -31,6 +34,11 @@ class Stem:
         self.pid = pid
         self._link = link
         self._link.settimeout(TIMEOUT)
+
+    def protect(self, processes: Iterable[int]) -> None:
+        """Keep the signals of all tasks from these processes, and all threads that they have now."""
+        threads = [thread for pid in processes for thread in sandbox.threads(pid)]
+        wire.send(self._link, {"protect": threads})
 
     def fork(self, place: int, memory: int, log: int, marks: int) -> int:
         """Return the process id of a child that waits for its work. Raises OSError where none can be had."""
@@ -69,17 +77,30 @@ class Stem:
             raise RuntimeError("the stem stands still") from None
 
 
-def serve(link: socket.socket, places: Sequence[Place], prepared: sandbox.Prepared, settings: Settings) -> None:
-    """Be the stem, until the supervisor at the other end of `link` is gone."""
+def serve(
+    link: socket.socket,
+    control: socket.socket,
+    places: Sequence[Place],
+    prepared: sandbox.Prepared,
+    settings: Settings,
+) -> None:
+    """Be the stem, until the supervisor at the other end of `link` is gone or stands still.
+
+    `control` is the supervisor's socket: it only tells when the worker at its other end is gone.
+    """
     niceness = os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
     with suppress(PermissionError):  # as root: it answers however busy a task is
         os.nice(-NICENESS)
     entry.prepare_stem(settings.environ)
     with suppress(AttributeError):  # where the system has no such thing
         settings.starts.obj.madvise(mmap.MADV_DONTFORK)  # no fold may write to it: madvise(2)
-    with suppress(EOFError, ConnectionError):
-        while True:
+    link.settimeout(TIMEOUT)
+    with suppress(EOFError, ConnectionError, TimeoutError):
+        while _has_come(link, control):
             message, files = wire.receive(link)
+            if "protect" in message:
+                prepared = sandbox.protecting(prepared, message["protect"])
+                continue
             if "wait" in message:
                 wire.send(link, {"statuses": tree.wait(message["wait"], message["block"])})
                 continue
@@ -101,3 +122,12 @@ def serve(link: socket.socket, places: Sequence[Place], prepared: sandbox.Prepar
             for fd in files:
                 os.close(fd)
             wire.send(link, answer)
+
+
+def _has_come(link: socket.socket, control: socket.socket) -> bool:
+    """Wait for a message, or the end of `link`; return False where the worker is gone and neither comes."""
+    poll = select.poll()
+    poll.register(link, select.POLLIN)
+    poll.register(control, 0)  # its end is told all the same: poll(2)
+    is_orphaned = control.fileno() in dict(poll.poll())
+    return not is_orphaned or bool(select.select([link], [], [], ORPHANED)[0])

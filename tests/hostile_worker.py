@@ -31,10 +31,12 @@ from runner.sandbox.system import PR_SET_DUMPABLE, prctl
 
 ORDINARY, FIRST_SLOT = users.user(60), users.user(61)
 NO_NAMESPACES = [layer for layer in sandbox.LAYERS if layer not in ("network", "shm", "traces", "uid")]
+BEFORE_6_12 = [layer for layer in NO_NAMESPACES if layer not in ("landlock_scope", "landlock_tcp")]
 LEVELS = {
     "root": None,  # all layers, users of the slots' own
     "ordinary": None,  # all layers that an ordinary user has
     "dyno": NO_NAMESPACES,  # an ordinary user who may not make namespaces
+    "older": BEFORE_6_12,  # the same on an older kernel, where Landlock knows no signals
     "bare": [],  # no layer at all, as on macOS
 }
 SHARED = [Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/run/lock")]

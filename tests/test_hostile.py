@@ -25,7 +25,8 @@ WORKER = Path(__file__).with_name("hostile_worker.py")
 DEADLINE = 120  # seconds for one submission
 GRACE = 5  # seconds from a limit to the told end, on a busy machine; the processes are dead within one
 
-LEVELS = ("root", "ordinary", "dyno", "bare")
+LEVELS = ("root", "ordinary", "dyno", "older", "bare")
+OF_A_LEVEL = {"older": "partial", "bare": "none"}  # the others are strong
 RESTRICTED = ("root", "ordinary", "dyno")  # where a fold restricts itself
 EVERYWHERE = ("root", "ordinary", "bare")  # for what supervision stops: "dyno" has fewer layers than the first two
 BOTH_ENDS = ("root", "bare")  # for what no layer has a part in
@@ -311,6 +312,7 @@ ROWS = [
     fine("changes_files_of_others", levels=RESTRICTED),
     fine("attacks_its_neighbour", levels=RESTRICTED, neighbour="waits_as_a_neighbour"),
     fine("kills_every_process", levels=RESTRICTED),
+    fine("stops_its_supervisor", levels=(*RESTRICTED, "older")),
     fine("reaches_the_network", levels=RESTRICTED),
     fine("seeks_privileges", levels=RESTRICTED),
     # honest
@@ -415,8 +417,7 @@ def test_a_hostile_submission_hurts_its_own_fold_alone(worker: Worker, row: Row)
 
 @pytest.mark.parametrize(
     ("worker", "level"),
-    [pytest.param(level, "none" if level == "bare" else "strong", id=level) for level in LEVELS
-     if level != "root" or ROOT],
+    [pytest.param(level, OF_A_LEVEL.get(level, "strong"), id=level) for level in LEVELS if level != "root" or ROOT],
     indirect=["worker"],
 )  # fmt: skip
 @pytest.mark.skipif(not sandbox.LINUX, reason="needs Linux")

@@ -475,6 +475,20 @@ def test_a_fold_dies_with_its_worker(second_slot: tuple[Slot, psutil.Process], i
     assert alive == []
 
 
+def test_a_slot_ends_with_its_worker_though_its_supervisor_stands_still(
+    second_slot: tuple[Slot, psutil.Process], iris: Data, scratch: Path
+) -> None:
+    slot, stem = second_slot
+    start_flood(slot, iris)
+    [folder] = {Path(process.cwd()).parent for process in stem.children() if process.cwd().endswith("submission")}
+    processes = [stem, *stem.children(recursive=True)]
+    supervisor_of(stem).suspend()
+    slot.close()
+    _gone, alive = psutil.wait_procs(processes, timeout=60)
+    assert alive == []
+    assert not folder.exists()
+
+
 def test_an_interpreter_without_the_packages_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="cannot run submissions"):
         Zygote("/bin/false", tmp_path).start()

@@ -21,12 +21,12 @@ from typing import Any
 from . import landlock, namespaces, process, seccomp
 from .leftovers import sweep_shared_memory, sweep_user
 from .namespaces import open_ways
-from .process import ProcessLimits, die_with, protect
+from .process import ProcessLimits, die_with, protect, threads
 from .system import PR_SET_DUMPABLE, prctl
 
 __all__ = [
     "LAYERS", "LEVELS", "Policy", "Prepared", "ProcessLimits", "die_with", "level", "limit", "open_ways", "prepare",
-    "protect", "protecting", "readable_paths", "restrict", "sweep_shared_memory", "sweep_user",
+    "protect", "protecting", "readable_paths", "restrict", "sweep_shared_memory", "sweep_user", "threads",
 ]  # fmt: skip
 
 LAYERS = {
@@ -99,14 +99,13 @@ def readable_paths() -> list[Path]:
     return sorted(path for path in paths if paths.isdisjoint(path.parents))
 
 
-def prepare(read: Iterable[Path] | None = None, *, uid: int | None = None, protected: Iterable[int] = ()) -> Prepared:
+def prepare(read: Iterable[Path] | None = None, *, uid: int | None = None) -> Prepared:
     """Probe the kernel and compute what `restrict` needs; forks throwaway children, so call it with one thread.
 
     Parameters
     ----------
     read : what every fold may read; default `readable_paths()`.
     uid : one of the slots' users, to try whether it can be had and reaches the interpreter.
-    protected : processes of ours that the filter keeps signals from, where neither users nor Landlock do.
     """
     if not LINUX:
         return Prepared(0, [], None, frozenset(), False)
@@ -114,15 +113,18 @@ def prepare(read: Iterable[Path] | None = None, *, uid: int | None = None, prote
     return Prepared(
         landlock=landlock.abi(),
         rules=landlock.rules(paths, landlock.READ) + landlock.rules(map(Path, SCRATCH_LIKE), landlock.WRITE),
-        filter=seccomp.program(protected),
+        filter=seccomp.program(),
         namespaces=namespaces.allowed(),
         uid=uid is not None and process.user_reaches(uid, modules()),
     )
 
 
-def protecting(prepared: Prepared, processes: Iterable[int]) -> Prepared:
-    """Return the same with a filter that keeps signals from these processes, where there is one; forks nothing."""
-    return replace(prepared, filter=prepared.filter and seccomp.program(processes))
+def protecting(prepared: Prepared, threads: Iterable[int]) -> Prepared:
+    """Return the same with a filter that keeps signals from these threads, where there is one; forks nothing.
+
+    A signal to any thread of a process, not only to its first, stops or ends all of it: kill(2), tkill(2).
+    """
+    return replace(prepared, filter=prepared.filter and seccomp.program(threads))
 
 
 def modules() -> list[str]:

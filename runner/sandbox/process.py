@@ -137,6 +137,13 @@ def limit(limits: ProcessLimits, shared_user: bool) -> None:
                 resource.setrlimit(kind, (soft, hard))
 
 
+def threads(pid: int) -> list[int]:
+    """Return the ids of a process's threads; its own alone where /proc does not show them."""
+    with suppress(OSError):
+        return [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
+    return [pid]
+
+
 def count_threads(uid: int) -> int:
     """Return how many threads the user's processes have, as far as /proc shows them."""
     count = 0

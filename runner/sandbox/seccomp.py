@@ -11,6 +11,7 @@ import platform
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from .system import PR_SET_SECCOMP, prctl
 
@@ -240,6 +241,7 @@ PRETENDED_IF = {  # by path and without times it is refused: Path.touch() takes 
     "utimensat": ((280, 88), [Test(1, (0,), among=False, result=fail(0)), Test(2, (0,), among=False)]),
 }
 KILL = ((62, 129), (200, 130), (234, 131))  # kill, tkill, tgkill
+MOST_PROTECTED = 120  # by each id and its negative: a jump in a filter goes 255 instructions at most
 
 LOAD, JUMP, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, AND, RETURN = (0x20, 0x05, 0x15, 0x35, 0x54, 0x06)
 NUMBER, ARCHITECTURE, ARGUMENTS = (0, 4, 16)  # offsets in struct seccomp_data, little-endian
@@ -287,12 +289,12 @@ def program(protected: Iterable[int] = (), machine: str = platform.machine()) ->
 
     Parameters
     ----------
-    protected : processes and threads of ours (at most 120) that no signal may be sent to; then none to all (-1) either.
+    protected : threads of ours that no signal may be sent to, the first MOST_PROTECTED; then none to all (-1) either.
     """
     if machine not in ARCHITECTURES:
         return None
     column, audit = ARCHITECTURES[machine]
-    targets = tuple(sign * pid for pid in protected for sign in (1, -1))
+    targets = tuple(sign * pid for pid in islice(protected, MOST_PROTECTED) for sign in (1, -1))
     code = op(LOAD, ARCHITECTURE) + return_unless_among([audit], fail(errno.ENOSYS)) + op(LOAD, NUMBER)
     code += op(JUMP_IF_AT_LEAST, FIRST_UNKNOWN, if_false=1) + op(RETURN, fail(errno.ENOSYS))
     for table, result in TABLES:
