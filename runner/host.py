@@ -291,6 +291,10 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
         sentence += ". This is a fault of the data set's own file: the submission need not change."
     elif end.kind == "outside":
         sentence += ". No line of the submission takes part: it came up where the data set's own file used it."
+    elif end.phase == "load" and cause == "timeout":
+        # No line of the submission has run: the data is too large for so little time, or the process stood still.
+        # Memory is told as what it is, as data that does not fit never will; so are files, the submission's own.
+        cause = "infrastructure"
     predictions: list[np.ndarray] = []
     if cause is None:
         try:

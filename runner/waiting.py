@@ -6,6 +6,7 @@ To get ready (entry.py) takes about as long as a small fold trains; so it is don
 import itertools
 import os
 import select
+import signal
 import socket
 from collections.abc import Container, Sequence
 from contextlib import suppress
@@ -81,6 +82,8 @@ class WaitingChild:
         work = {"kind": kind, "job": job, "limits": asdict(limits), "mapped": mapped}
         with suppress(OSError):  # it has ended; or it got ready at the priority that it is to have
             os.setpriority(os.PRIO_PROCESS, self.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
+        with suppress(OSError):  # it has ended; or the task before, of the same user, has stopped it
+            os.kill(self.pid, signal.SIGCONT)
         with suppress(ConnectionError):  # it has ended, as its exit status says
             wire.send(self.marks, work, files)
         self.marks.setblocking(False)

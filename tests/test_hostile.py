@@ -313,6 +313,7 @@ ROWS = [
     fine("attacks_its_neighbour", levels=RESTRICTED, neighbour="waits_as_a_neighbour"),
     fine("kills_every_process", levels=RESTRICTED),
     fine("stops_its_supervisor", levels=(*RESTRICTED, "older")),
+    fine("stops_the_next_fold", levels=("older",), limits={"memory": 2_000_000_000}),  # as the next one has
     fine("reaches_the_network", levels=RESTRICTED),
     fine("seeks_privileges", levels=RESTRICTED),
     # honest

@@ -321,6 +321,13 @@ def test_a_process_that_ends_before_it_sees_the_submission_is_a_fault_of_ours() 
     assert conclude(End("exit", "import", -9))[0] == "crashed"
 
 
+def test_a_fold_without_the_time_to_load_its_data_is_not_the_submissions_fault(slot: Slot, iris: Data) -> None:
+    outcome, _events = run(slot, iris.task("forest", np.arange(90), with_limits(wall_time=1e-6)))
+    assert (outcome.cause, outcome.log_messages) == (
+        "infrastructure", "Killed after 1e-06 s, the wall-clock limit, while loading the data.",
+    )  # fmt: skip
+
+
 def test_predictions_beyond_the_limit_are_refused(slot: Slot, iris: Data) -> None:
     outcome, _events = run(slot, iris.task("forest", np.arange(90), with_limits(predictions=3000)))
     assert (outcome.state, outcome.cause) == ("ERROR", "output")
