@@ -314,6 +314,7 @@ ROWS = [
     fine("kills_every_process", levels=RESTRICTED),
     fine("stops_its_supervisor", levels=(*RESTRICTED, "older")),
     fine("stops_the_next_fold", levels=("older",), limits={"memory": 2_000_000_000}),  # as the next one has
+    fine("asks_what_others_have_read", levels=RESTRICTED),
     fine("reaches_the_network", levels=RESTRICTED),
     fine("seeks_privileges", levels=RESTRICTED),
     # honest

@@ -231,7 +231,7 @@ def test_refused_calls_fail_and_do_not_kill(setup: str, tmp_path: Path) -> None:
 
 def errors_by_argument(bench: Bench) -> dict[str, Any]:
     def attempt() -> dict[str, str]:
-        stream = socket.socketpair()
+        stream, file = socket.socketpair(), os.open(os.__file__, os.O_RDONLY)
         new_user, parent = 0x10000000, 0x8000
         x32, unknown = 0x40000000 + 39, 457
         return {
@@ -259,6 +259,9 @@ def errors_by_argument(bench: Bench) -> dict[str, Any]:
             "x32": error_of(lambda: syscall(x32)),
             "unknown": error_of(lambda: syscall(unknown, 0, 0, 0, 0)),
             "flags of a descriptor": error_of(lambda: fcntl.fcntl(stream[0], fcntl.F_GETFL)),
+            "read": error_of(lambda: os.preadv(file, [bytearray(1)], 0)),
+            "read without waiting": error_of(lambda: os.preadv(file, [bytearray(1)], 0, os.RWF_NOWAIT)),
+            "out of band": error_of(lambda: stream[0].send(b"x", socket.MSG_OOB)),
         }
 
     column, _audit = seccomp.ARCHITECTURES[os.uname().machine]
@@ -292,6 +295,9 @@ def test_calls_are_told_apart_by_their_arguments(tmp_path: Path) -> None:
         "x32": "ENOSYS",
         "unknown": "ENOSYS",
         "flags of a descriptor": "",
+        "read": "",
+        "read without waiting": "ENOTSUP",
+        "out of band": "ENOTSUP",
     }
 
 
@@ -354,12 +360,20 @@ BY_ARGUMENT = {  # arguments that a checked call is allowed with, and refused wi
     "clone": ([(17,), (0x3D0F00,), (0x4111,)], [(0x10900,), (0x10000011,), (0x8011,)]),
     "close_range": ([(3, 9, 0), (3, 9, 4)], [(3, 9, 2), (3, 9, 6)]),
     "socketpair": ([(1, 1), (1, 0x80805)], [(1, 2), (16, 1)]),
+    "preadv2": ([(3, 0, 1, 5)], [(3, 0, 1, 5, 0, 8), (3, 0, 1, 5, 0, 0x80)]),
+    "pwritev2": ([(3, 0, 1, 5)], [(3, 0, 1, 5, 0, 2)]),
+    "madvise": ([(4096, 4096, 4), (4096, 4096, 14)], [(4096, 4096, 20), (4096, 4096, 21)]),
+    "sendto": ([(3, 4096, 1, 0), (3, 4096, 1, 0x4000)], [(3, 4096, 1, 1), (3, 4096, 1, 0x4001)]),
     "setpriority": ([(0, 0, 5)], [(0, 1, 5), (2, 0, 5)]),
     "prlimit64": ([(0, 7)], [(1, 7)]),
     "fcntl": ([(0, 1), (0, 1030, 3)], [(0, 8), (0, 1024), (0, 1026), (0, 1031)]),
     "ioctl": ([(0, 0x5401), (0, 0x5421)], [(0, 0x5412), (0, 0x40086602), (0, 0x8901)]),
     "utimensat": ([(0, 1, 0x7FFC00001000), (3, 0, 0)], [(0, 1, 0)]),
     "prctl": ([(15,), (38, 1)], [(4, 1), (22, 2), (35,), (0x53564D41,)]),
+}
+UNLIKE_OTHERS = {  # results of what is refused
+    **dict.fromkeys(("preadv2", "pwritev2", "sendto"), seccomp.fail(errno.EOPNOTSUPP)),
+    "madvise": seccomp.fail(0),
 }
 OF_EVERY_PROGRAM = {"read": (0, 63), "write": (1, 64), "mmap": (9, 222), "exit_group": (231, 94), "futex": (202, 98)}
 
@@ -379,7 +393,7 @@ def test_filter_decides_as_its_tables_say(machine: str) -> None:
     for name, results in BY_ARGUMENT.items():
         number = checked[name][0][column]
         accepted = seccomp.fail(0) if name in seccomp.PRETENDED_IF else seccomp.ALLOW
-        for result, calls in zip((accepted, refused), results, strict=True):
+        for result, calls in zip((accepted, UNLIKE_OTHERS.get(name, refused)), results, strict=True):
             for arguments in calls:
                 assert verdict(code, audit, number, arguments) == result, (name, arguments)
     for row in seccomp.KILL:

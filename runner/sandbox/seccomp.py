@@ -129,6 +129,9 @@ ABSENT: Numbers = {  # libraries ask for these and do without
     "userfaultfd": (323, 282),
     "pidfd_open": (434, 434),
     "io_setup": (206, 0),  # its rings are memory, too
+    # which files lie in memory tells what earlier folds have read
+    "cachestat": (451, 451),
+    "mincore": (27, 232),
 }
 UNSUPPORTED: Numbers = {  # by this file system, as programs take it
     "fallocate": (285, 47),  # beyond RLIMIT_FSIZE; libraries write zeros instead
@@ -155,6 +158,7 @@ PRETENDED: Numbers = {  # honest code fails if these fail
     "fdatasync": (75, 83),
     "sync_file_range": (277, 84),
     "msync": (26, 227),
+    "fadvise64": (221, 223),  # files that one fold drops from memory tell later ones
     "setsid": (112, 157),  # each session may have its share of the processor: sched(7), the autogroup feature
 }
 FIRST_UNKNOWN = 457  # newer calls than those considered here; x32 calls (from 0x40000000 on) too
@@ -163,6 +167,8 @@ NEW_NAMESPACE_OR_SIBLING = 0x7E028000  # CLONE_NEW* and CLONE_PARENT
 CLONE_FILES, CLONE_THREAD = 0x400, 0x10000
 CLOSE_RANGE_CLOEXEC = 4
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
+MADV_COLD, MADV_PAGEOUT = 20, 21
+MSG_OOB = 1
 PRIO_PROCESS = 0
 FCNTLS = {  # not those that have signals sent, hold up whoever opens a file (F_SETLEASE), or enlarge a pipe
     "F_DUPFD": 0,
@@ -231,6 +237,11 @@ CHECKED = {
     "close_range": ((436, 436), [Test(2, (0, CLOSE_RANGE_CLOEXEC))]),
     # a datagram socket of a pair could still send to any address, path or abstract
     "socketpair": ((53, 199), [Test(0, (AF_UNIX,)), Test(1, (SOCK_STREAM, SOCK_SEQPACKET), mask=0xF)]),
+    # RWF_NOWAIT tells which files lie in memory; files are read and written without any flag, too
+    "preadv2": ((327, 286), [Test(5, (0,), result=fail(errno.EOPNOTSUPP))]),
+    "pwritev2": ((328, 287), [Test(5, (0,), result=fail(errno.EOPNOTSUPP))]),
+    "madvise": ((28, 233), [Test(2, (MADV_COLD, MADV_PAGEOUT), among=False, result=fail(0))]),
+    "sendto": ((44, 206), [Test(3, (0,), mask=MSG_OOB, result=fail(errno.EOPNOTSUPP))]),  # as before Linux 5.15
     "setpriority": ((141, 140), [Test(0, (PRIO_PROCESS,)), Test(1, (0,))]),
     "prlimit64": ((302, 261), [Test(0, (0,))]),
     "fcntl": ((72, 25), [Test(1, tuple(FCNTLS.values()))]),
