@@ -217,7 +217,7 @@ def conclude(end: End) -> tuple[str | None, str]:
         case "output":
             return ("output", f"The predictions do not fit into {_mb(end.detail)}, the limit, while {doing}.")
         case "bad_predictions":
-            return "bad_predictions", str(end.detail)
+            return "bad_predictions", str(end.detail).strip() or "The predictions are no array of numbers."
         case "stopped":
             return end.detail, f"Stopped while {doing}."
         case "exit":

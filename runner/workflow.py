@@ -122,10 +122,21 @@ def as_floats(values: Any) -> np.ndarray:
     if np.ma.is_masked(values):
         raise BadPredictions("The predictions are masked in places, expected an array of numbers.")
     if array.dtype.kind == "O" and all(isinstance(value, numbers.Real | np.bool) for value in array.flat):
-        array = array.astype(float)
+        array = _cast(array)
     if array.dtype.kind not in "biuf":
         raise BadPredictions(f"The predictions are {_kind_name(values, array)}, expected an array of numbers.")
-    return np.array(array, dtype="<f8", order="C", subok=False)
+    return _cast(array)
+
+
+def _cast(array: np.ndarray) -> np.ndarray:
+    """Return real numbers as float64, of which those that are too large are infinite, or raise BadPredictions."""
+    try:
+        with np.errstate(all="ignore"):  # which the submission may have set to raise
+            return np.array(array, dtype="<f8", order="C", subok=False)
+    except OverflowError:  # of Python's numbers, which have no infinity
+        raise BadPredictions(
+            "The predictions hold a number that is too large, expected numbers that a float64 holds."
+        ) from None
 
 
 def _kind_name(values: Any, array: np.ndarray) -> str:

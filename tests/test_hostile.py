@@ -241,6 +241,14 @@ ROWS = [
     bad("predicts_no_rows", "The predictions of the training rows have the shape (0, 3), expected (120, 3)."),
     bad("predicts_infinity", "The predictions of the training rows are not finite: inf in row 7, column 2."),
     bad("predicts_overflow", "The predictions of the training rows are not finite: inf in row 0, column 0."),
+    bad(
+        "predicts_overflow_and_has_it_raised",
+        "The predictions of the training rows are not finite: inf in row 0, column 0.",
+    ),
+    bad(
+        "predicts_huge_integers",
+        "The predictions hold a number that is too large, expected numbers that a float64 holds.",
+    ),
     bad("predicts_nan", "The predictions of the training rows are not finite: nan in row 0, column 0."),
     ends(
         "predicts_lazily_and_fails", "validation_error",
@@ -281,6 +289,7 @@ ROWS = [
     fine("forges_garbage"),
     fine("forges_a_fault_of_ours"),
     ends("forges_a_fault_in_the_first_phase", "train_error", "Failed while training: x"),
+    bad("forges_an_empty_sentence", "The predictions are no array of numbers."),
     bad("forges_a_sentence_that_no_database_holds", "\N{REPLACEMENT CHARACTER} ?"),
     ends(
         "forges_facts_of_great_depth", "crashed",
