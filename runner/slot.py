@@ -235,6 +235,7 @@ class Task:
     def _clean(self) -> None:
         """Remove all files that the task left, its own folder and elsewhere."""
         wipe(self._home)
+        self._starter.sweep()
         if "uid" in self._layers:
             sandbox.sweep_user(self._child.place.uid)
         elif "shm" not in self._layers:

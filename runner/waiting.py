@@ -129,6 +129,14 @@ class Starter:
         for place in self._places:
             wipe(place.home)
 
+    def sweep(self) -> None:
+        """Remove what lies beside the places: a task that nothing restricts may have moved its folder."""
+        places = {place.home for place in self._places}
+        with suppress(OSError):  # or the folder of them all
+            for path in self._places[0].home.parent.iterdir():
+                if path not in places:
+                    wipe(path)
+
     def _fork(self, memory: int) -> None:
         try:
             self._ready = WaitingChild(self._stem, self._place, memory)

@@ -179,6 +179,7 @@ ROWS = [
     ends("leaves_deep_folders", *FILES, *FILES_LATER, None, "", limits={"wall_time": 10}),
     ends("makes_folders_closed_to_itself", None, "", *FILES),
     fine("removes_its_folders"),
+    fine("moves_its_folder", levels=("bare",)),
     fine("puts_a_link_in_the_place_of_its_folder"),
     fine("makes_files_while_it_is_wiped"),
     fine("leaves_files_everywhere", levels=RESTRICTED),
