@@ -17,7 +17,11 @@ MS_BIND, MS_REC, MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
 MOUNT_ATTR_RDONLY, AT_RECURSIVE = 1, 0x8000
 LAYERS = {"network": CLONE_NEWNET | CLONE_NEWIPC, "shm": CLONE_NEWNS}
 SHARED_MEMORY = Path("/dev/shm")
-COUNTERS = [Path("/proc", name) for name in ("vmstat", "zoneinfo", "locks")]
+NODES = Path("/sys/devices/system/node")  # of memory, each of which counts for itself
+COUNTERS = [
+    *(Path("/proc", name) for name in ("vmstat", "zoneinfo", "locks")),
+    *(path for name in ("vmstat", "numastat") for path in sorted(NODES.glob(f"node*/{name}"))),
+]
 
 
 def enter(flags: int) -> bool:
