@@ -19,10 +19,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from . import look, out_of_sight, procfs, sandbox, tree, wire
+from . import out_of_sight, procfs, sandbox, tree, wire
 from .folders import MOST_FILES, copy_files, folder_size, free_space, make_folders, wipe
 from .log import Log
-from .look import Look
+from .look import Look, start_threads
 from .posted import DATA_FUNCTIONS, ORGANISER, PACKAGE, is_code
 from .settings import Place, Settings
 from .stem import NICENESS, Stem, serve
@@ -98,7 +98,7 @@ def supervise(
         sandbox.die_with(stem.pid)
         with suppress(PermissionError):  # as root; else the task alone steps back
             os.nice(-NICENESS)
-        look.start_threads()
+        start_threads()
         stem.protect([os.getpid(), *ours])
         starter = Starter(stem, places)
         while True:
@@ -321,7 +321,7 @@ class Task:
 
     def _hold_while_looks_take_long(self, pids: Sequence[int]) -> None:
         """Stop the processes while a look takes long: they may hold it up, and use more meanwhile."""
-        slow = any(one.takes > SLOW for one in (self._exact_look, self._maps_look, self._files_look))
+        slow = any(look.takes > SLOW for look in (self._exact_look, self._maps_look, self._files_look))
         if slow and not self._held:
             stopped_before = {pid for pid in pids if procfs.state(f"/proc/{pid}") == b"T"}
             self._held = [pid for pid in self._stop() if pid not in stopped_before]
