@@ -8,6 +8,7 @@ import errno
 import json
 import math
 import os
+import random
 import select
 import socket
 import sysconfig
@@ -30,7 +31,7 @@ from .task import End, Limits, Usage
 from .waiting import Starter
 
 SHORT = 0.1  # seconds; a shorter task has the cores for itself, and the next child gets ready after it
-WATCH_INTERVAL = 0.05  # seconds between two looks at memory
+WATCH_INTERVAL = 0.05  # seconds between two looks at memory, on average
 MANY = 16  # processes; stopping more of them one by one may take long
 HURRY = 0.005  # seconds until the next look where the disk fills
 FILLING = 1 / 4  # of a task's limit, in files, between two looks
@@ -177,7 +178,7 @@ class Task:
         self._opened_memory = 0  # bytes of the kernel's for what is open, likewise
         self._memory_files = 0  # bytes of files that are memory, likewise
         self._many = False  # processes, when they were last looked at
-        self._held: list[int] = []  # the processes that stand still until looks are over
+        self._held: set[int] = set()  # the processes that stand still until looks are over
         self._free = free_space(self._settings.scratch)
 
     def _take_files(self, names: Sequence[str]) -> dict[str, int]:
@@ -243,7 +244,7 @@ class Task:
 
     def _supervise(self) -> End:
         self._start = self._since = time.monotonic()
-        self._cpu_time = tree.CpuTime(self._stem.pid, self._processes())
+        self._cpu_time = tree.CpuTime(self._stem.pid, list(self._processes()))
         self._cpu_start = self._cpu_since = self._cpu_time.begin
         self._memory = self._hwm = tree.peak_memory(self._pid)
         mapped = self._mapped = sum(os.fstat(fd).st_size for fd in self._files)
@@ -309,6 +310,7 @@ class Task:
                     return self._end(*exceeded)
                 self._hold_while_looks_take_long(pids)
                 pause = HURRY if filling else WATCH_INTERVAL  # what it finds is soon there
+                pause = random.uniform(0, 2 * pause)  # nobody knows when, and does what is not to be seen in between
                 next_look = now + max(pause, 2 * (time.monotonic() - now))
             self._send_log(now)
 
@@ -320,14 +322,13 @@ class Task:
         return status
 
     def _hold_while_looks_take_long(self, pids: Sequence[int]) -> None:
-        """Stop the processes while a look takes long: they may hold it up, and use more meanwhile."""
-        slow = any(look.takes > SLOW for look in (self._exact_look, self._maps_look, self._files_look))
-        if slow and not self._held:
-            stopped_before = {pid for pid in pids if procfs.state(f"/proc/{pid}") == b"T"}
-            self._held = [pid for pid in self._stop() if pid not in stopped_before]
-        elif self._held and not slow:
+        """Stop the processes while a look takes long, again and again: they may hold it up, and use more meanwhile."""
+        if any(look.takes > SLOW for look in (self._exact_look, self._maps_look, self._files_look)):
+            by_itself = {pid for pid in pids if pid not in self._held and procfs.state(f"/proc/{pid}") == b"T"}
+            self._held |= set(self._stop()) - by_itself
+        elif self._held:
             tree.resume(self._held)
-            self._held = []
+            self._held = set()
 
     def _stop(self) -> list[int]:
         """Stop all processes of the task; return their ids."""

@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from . import procfs
@@ -147,29 +147,35 @@ class CpuTime:
     of a processor for all of the time between the looks, as others like it came and went unseen.
     """
 
-    def __init__(self, root: int, pids: Iterable[int]) -> None:
+    def __init__(self, root: int, pids: Collection[int]) -> None:
         self._root = root
         self._seen: dict[int, tuple[float, float]] = {}
         self._new: dict[int, float] = {}  # the shares of those that were seen for the first time
-        self._ended = self._missing = self._lost = 0.0
+        self._ended = self._lost = 0.0
+        self._missing = self._guess = 0.0  # what those took that are gone, if not yet added: as was seen, and in all
         self._read_at = time.monotonic()
         self.begin = self.read(pids)
 
-    def read(self, pids: Iterable[int]) -> float:
+    def read(self, pids: Collection[int]) -> float:
         """Return the seconds until now; `pids` are all processes of the task."""
         before, ended_before, new, read_before = self._seen, self._ended, self._new, self._read_at
         self._read_at = time.monotonic()
-        _own, self._ended = procfs.cpu_times(self._root) or (0.0, ended_before)
-        self._seen = {pid: times for pid in pids if (times := procfs.cpu_times(pid))}
-        self._new = {pid: _share(pid, sum(times)) for pid, times in self._seen.items() if pid not in before}
         passed = self._read_at - read_before
-        gone = sum(
-            max(sum(times), new.get(pid, 0.0) * passed) for pid, times in before.items() if pid not in self._seen
-        )
+        unlisted = [pid for pid in before.keys() - pids if procfs.age(pid) > passed]  # as others were ending
+        _own, self._ended = procfs.cpu_times(self._root) or (0.0, ended_before)
+        self._seen = {pid: times for pid in (*pids, *unlisted) if (times := procfs.cpu_times(pid))}
+        self._new = {pid: _share(pid, sum(times)) for pid, times in self._seen.items() if pid not in before}
+        gone = {pid: sum(times) for pid, times in before.items() if pid not in self._seen}
         added = self._ended - ended_before
         added += sum(children - before.get(pid, (0, 0))[1] for pid, (_own, children) in self._seen.items())
-        self._lost += max(self._missing - added, 0)  # not now: a parent may have been looked at just before it waited
-        self._missing = max(gone - max(added - self._missing, 0), 0)
+        rest = added - self._missing
+        missing, guess = (-rest, self._guess - added) if rest < 0 else (0.0, 0.0)
+        if missing > 1 / procfs.TICK:  # less may be added later: what a parent waited for is told in whole ticks
+            self._lost += guess
+            missing = guess = 0.0
+        left = max(rest, 0)
+        self._missing = missing + max(sum(gone.values()) - left, 0)
+        self._guess = guess + max(sum(max(seen, new.get(pid, 0.0) * passed) for pid, seen in gone.items()) - left, 0)
         return self._ended + self._lost + sum(map(sum, self._seen.values()))
 
 

@@ -129,6 +129,7 @@ ABSENT: Numbers = {  # libraries ask for these and do without
     "userfaultfd": (323, 282),
     "pidfd_open": (434, 434),
     "io_setup": (206, 0),  # its rings are memory, too
+    "timer_create": (222, 107),  # its signals come while the process stands still, SIGCONT too
     # which files lie in memory tells what earlier folds have read
     "cachestat": (451, 451),
     "mincore": (27, 232),
