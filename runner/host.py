@@ -383,7 +383,7 @@ def _split_outcome(task: SplitTask, content: dict[str, Any], files: Sequence[Bin
         with result, y_file:
             try:
                 return _checked_split(task, content["facts"], log, files)
-            except (ValueError, KeyError, TypeError) as error:
+            except Exception as error:  # whatever the libraries make of what the file forged
                 cause, sentence = "data_error", f"The split cannot be used: {error}."
     for file in files:
         file.close()
@@ -392,7 +392,7 @@ def _split_outcome(task: SplitTask, content: dict[str, Any], files: Sequence[Bin
 
 
 def _checked_split(task: SplitTask, facts: dict[str, Any], log: str, files: Sequence[BinaryIO]) -> SplitOutcome:
-    """Return the split that facts and files describe; raise ValueError, KeyError or TypeError where they do not."""
+    """Return the split that facts and files describe; raise an error where they do not describe any."""
     result, y_file, X_train, X_test = files
     n_train, n_test = (int(facts["split"][name]) for name in ("n_train", "n_test"))
     if not 1 <= n_test < MOST_ROWS:

@@ -4,12 +4,14 @@ Targets of different kinds, such as text beside numbers, are a structured array 
 """
 
 import os
+import sys
 from typing import BinaryIO
 
 import numpy as np
 
 MOST_CLASSES = 10_000
 PLAIN = "biufU"  # kinds of dtype
+SURROGATES = 0xD800, 0xDFFF  # the first and the last: no text holds one, nor does UTF-8
 
 
 class DataError(Exception):
@@ -69,4 +71,18 @@ def read_labels(file: BinaryIO, n_rows: int) -> np.ndarray:
         raise ValueError(f"labels of shape {shape} for {n_rows} rows")
     if int(np.prod(shape, dtype=object)) * dtype.itemsize != size:
         raise ValueError(f"labels of shape {shape} in {size} bytes")
-    return np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran_order else "C")
+    y = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran_order else "C")
+    for target in [y[name] for name in dtype.names or ()] or [y]:
+        _check_values(target)
+    return y
+
+
+def _check_values(y: np.ndarray) -> None:
+    """Raise ValueError for numbers that are missing or infinite, and for text that Python cannot hold or write."""
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise ValueError("labels that are missing or infinite")
+    if y.dtype.kind == "U":
+        codes = np.frombuffer(y.tobytes(), f"{y.dtype.byteorder}u4")
+        first, last = SURROGATES
+        if (codes > sys.maxunicode).any() or ((codes >= first) & (codes <= last)).any():
+            raise ValueError("labels of text that is no Unicode")

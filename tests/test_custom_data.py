@@ -454,7 +454,7 @@ def is_memory(fd):
     return "memfd" in os.readlink(f"/proc/self/fd/{fd}")
 
 def write_labels(fd, claims):
-    os.write(fd, b"\\x93NUMPY\\x01\\0" + len(HEADER).to_bytes(2, "little") + HEADER)
+    os.write(fd, b"\\x93NUMPY\\x01\\0" + len(HEADER).to_bytes(2, "little") + HEADER + LABELS)
 
 def is_socket(fd):
     return stat.S_ISSOCK(os.fstat(fd).st_mode)
@@ -468,31 +468,59 @@ get_train_data = get_test_data = prepare_data
 """
 
 
+def header_of(descr: object) -> str:
+    return f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': (7,)}}"
+
+
 @pytest.mark.parametrize(
-    ("n_test", "header", "why"),
+    ("n_test", "header", "labels", "why"),
     [
-        ([3], "", "int() argument must be a string, a bytes-like object or a real number, not 'list'."),
-        (0, "", "0 test rows."),
-        (3, "{", "labels with a header that cannot be read."),
-        (3, 9000 * "-" + "1", "labels with a header that cannot be read."),
-        (3, "{'descr': '<f8', 'fortran_order': False, 'shape': (7,)}", "labels of shape (7,) in 0 bytes."),
-        (3, "{'descr': '|O', 'fortran_order': False, 'shape': (7,)}", "labels of type object."),
+        ([3], "", b"", "int() argument must be a string, a bytes-like object or a real number, not 'list'."),
+        (0, "", b"", "0 test rows."),
+        (3, "{", b"", "labels with a header that cannot be read."),
+        (3, 9000 * "-" + "1", b"", "labels with a header that cannot be read."),
+        (3, "{'descr': '<f8', 'fortran_order': False, 'shape': (7,)}", b"", "labels of shape (7,) in 0 bytes."),
+        (3, "{'descr': '|O', 'fortran_order': False, 'shape': (7,)}", b"", "labels of type object."),
         (
             3,
             "{'descr': [('a', '<f8'), ('b', '|O')], 'fortran_order': False, 'shape': (7,)}",
+            b"",
             "labels of type [('a', '<f8'), ('b', 'O')].",
         ),
         (
             3,
             "{'descr': [('a', [('b', '<f8')])], 'fortran_order': False, 'shape': (7,)}",
+            b"",
             "labels of type [('a', [('b', '<f8')])].",
+        ),
+        (3, header_of("<f8"), np.array([1, 2, np.nan, 1, 2, 1, 2]).tobytes(), "labels that are missing or infinite."),
+        (
+            3,
+            header_of(">f4"),
+            np.array([1, 2, -np.inf, 1, 2, 1, 2], ">f4").tobytes(),
+            "labels that are missing or infinite.",
+        ),
+        (3, header_of("<U1"), 7 * b"\xff\xff\xff\x7f", "labels of text that is no Unicode."),
+        (3, header_of(">U1"), 6 * b"\0\0\0a" + b"\0\x11\0\0", "labels of text that is no Unicode."),
+        (3, header_of("<U2"), 7 * b"a\0\0\0\xff\xdf\0\0", "labels of text that is no Unicode."),
+        (
+            3,
+            header_of([("a", "<U1"), ("b", "<f8")]),
+            7 * (b"a\0\0\0" + np.array(np.nan).tobytes()),
+            "labels that are missing or infinite.",
+        ),
+        (
+            3,
+            header_of([("a", "<f8"), ("b", "<U1")]),
+            7 * (np.array(1.0).tobytes() + b"\xff\xff\xff\x7f"),
+            "labels of text that is no Unicode.",
         ),
     ],
 )
 def test_what_the_organisers_file_forges_is_a_data_error(
-    slot: Slot, tmp_path: Path, n_test: object, header: str, why: str
+    slot: Slot, tmp_path: Path, n_test: object, header: str, labels: bytes, why: str
 ) -> None:
-    forged = f"N_TEST, HEADER = {n_test!r}, {header.encode()!r}\n{FORGED}"
+    forged = f"N_TEST, HEADER, LABELS = {n_test!r}, {header.encode()!r}, {labels!r}\n{FORGED}"
     outcome = split(slot, tmp_path, {"specific.py": forged.encode()}, ["classifier"])
     assert (outcome.cause, outcome.log_messages) == ("data_error", f"The split cannot be used: {why}")
 
