@@ -49,7 +49,7 @@ from runner.sandbox.oversight import become
 become(sys.argv[2:])
 """
 OVERSEES = {"network", "capabilities"}  # emulated platforms without these have no user namespaces
-MOST_ROWS = 2**40  # of a data set
+MOST_ROWS = 2**31 - 1  # of each part of a data set: what the database's columns of whole numbers hold
 ALWAYS = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -395,8 +395,10 @@ def _checked_split(task: SplitTask, facts: dict[str, Any], log: str, files: Sequ
     """Return the split that facts and files describe; raise an error where they do not describe any."""
     result, y_file, X_train, X_test = files
     n_train, n_test = (int(facts["split"][name]) for name in ("n_train", "n_test"))
-    if not 1 <= n_test < MOST_ROWS:
+    if not 1 <= n_test <= MOST_ROWS:
         raise ValueError(f"{n_test} test rows")
+    if n_train > MOST_ROWS:
+        raise ValueError(f"{n_train} training rows")
     y_train = read_labels(y_file, n_train)
     split_is = None
     if task.held_out_test is not None:

@@ -65,7 +65,7 @@ def read_labels(file: BinaryIO, n_rows: int) -> np.ndarray:
         raise ValueError("labels with a header that cannot be read") from None
     size = os.fstat(file.fileno()).st_size - file.tell()
     fields = [dtype[name] for name in dtype.names or ()]
-    if any(field.kind not in PLAIN or field.subdtype for field in fields or [dtype]):
+    if any(field.kind not in PLAIN or field.subdtype or is_long(field) for field in fields or [dtype]):
         raise ValueError(f"labels of type {dtype}")
     if shape[:1] != (n_rows,) or len(shape) > (1 if fields else 2) or n_rows < 1 or 0 in shape:
         raise ValueError(f"labels of shape {shape} for {n_rows} rows")
@@ -75,6 +75,11 @@ def read_labels(file: BinaryIO, n_rows: int) -> np.ndarray:
     for target in [y[name] for name in dtype.names or ()] or [y]:
         _check_values(target)
     return y
+
+
+def is_long(dtype: np.dtype) -> bool:
+    """Whether these are numbers longer than float64, which become neither Python's nor JSON."""
+    return dtype.kind == "f" and dtype.itemsize > 8
 
 
 def _check_values(y: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from .elements import keeps_frame
-from .labels import PLAIN, DataError
+from .labels import PLAIN, DataError, is_long
 from .posted import separator
 from .workflow import take_rows
 
@@ -100,6 +100,9 @@ def plain_labels(labels: Any, different_kinds: bool = False) -> np.ndarray:
         for name, target in zip(table.dtype.names, targets, strict=True):
             table[name] = target
         return table
+    if is_long(y.dtype):
+        with np.errstate(over="ignore"):  # what overflows is infinite, and refused as that
+            y = y.astype(float)
     if y.dtype.kind == "f":
         _refuse(np.isinf(y), "infinite")
     if y.dtype.kind not in PLAIN:

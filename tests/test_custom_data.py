@@ -330,6 +330,11 @@ def test_labels_of_several_targets_stay_numbers(slot: Slot, tmp_path: Path) -> N
     assert outcome.classes is None
 
 
+def test_labels_of_long_numbers_are_told_as_others(slot: Slot, tmp_path: Path) -> None:
+    files = {"specific.py": SPECIFIC.replace("np.arange(20) % 2", "np.arange(20, dtype=np.longdouble) % 2").encode()}
+    assert repr(split(slot, tmp_path, files, ["classifier"]).classes) == "[0.0, 1.0]"
+
+
 CUSTOM_FOLDS = [  # submission, state, last line of the log
     ("forest", "TESTED", None),
     ("syntax_error", "import_error", "Failed while importing the submission: SyntaxError: expected ':'"),
@@ -477,6 +482,7 @@ def header_of(descr: object) -> str:
     [
         ([3], "", b"", "int() argument must be a string, a bytes-like object or a real number, not 'list'."),
         (0, "", b"", "0 test rows."),
+        (2**31, "", b"", "2147483648 test rows."),
         (3, "{", b"", "labels with a header that cannot be read."),
         (3, 9000 * "-" + "1", b"", "labels with a header that cannot be read."),
         (3, "{'descr': '<f8', 'fortran_order': False, 'shape': (7,)}", b"", "labels of shape (7,) in 0 bytes."),
@@ -500,6 +506,7 @@ def header_of(descr: object) -> str:
             np.array([1, 2, -np.inf, 1, 2, 1, 2], ">f4").tobytes(),
             "labels that are missing or infinite.",
         ),
+        (3, header_of(np.longdouble().dtype.str), bytes(7 * 16), "labels of type float128."),
         (3, header_of("<U1"), 7 * b"\xff\xff\xff\x7f", "labels of text that is no Unicode."),
         (3, header_of(">U1"), 6 * b"\0\0\0a" + b"\0\x11\0\0", "labels of text that is no Unicode."),
         (3, header_of("<U2"), 7 * b"a\0\0\0\xff\xdf\0\0", "labels of text that is no Unicode."),
