@@ -128,7 +128,8 @@ class Worker:
         return {
             "processes": [os.getpid(), *tree.descendants(os.getpid())],
             "files": [
-                *map(str, (self._credentials, self._folder, self._scratch, *self._scratch.glob("slot-1/*/*"))),
+                *map(str, (self._credentials, self._folder, self._scratch)),
+                *(f"{self._scratch}/slot-1/{number}/{name}" for number in "01" for name in ("", "tmp", "submission")),
                 *(str(path) for data in ("iris", "marked") for path in (self._folder / data).iterdir()),
                 *map(str, (SUBMISSIONS, Path(__file__), SUBMISSIONS.parents[1] / "config.py")),
             ],

@@ -19,11 +19,14 @@ def attempt(name, function, *arguments):
 
 class Classifier:
     def fit(self, X, y):
-        neighbour = Path.home().with_name("slot-1")
-        for path in (neighbour, neighbour / "model", neighbour / "submission", neighbour / "submission/classifier.py"):
+        neighbour = Path.home().parents[1] / "slot-1"
+        homes = [neighbour / number for number in "01"]
+        inside = [home / name for home in homes for name in ("model", "tmp", "submission", "submission/classifier.py")]
+        for path in (*inside, *homes, neighbour):
             attempt("read", path.read_bytes)
             attempt("list", os.listdir, path)
             attempt("remove", os.unlink, path)
+            attempt("remove", os.rmdir, path)
             attempt("rename", os.rename, path, f"{path}2")
             attempt("write", path.write_text, "x")
         for pid in AIM["processes"]:
