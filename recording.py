@@ -241,7 +241,7 @@ OF_A_FOLD = (
         FoldIndices.train_is,
         FoldIndices.test_is,
         *(getattr(RawData, name) for name in ("files_path", "workflow_elements", "time_limit", "memory_limit")),
-        *(getattr(RawData, name) for name in ("split_state", "n_train", "n_test", "classes")),
+        *(getattr(RawData, name) for name in ("split_state", "held_out_test", "n_train", "n_test", "classes")),
         *(getattr(RawData, name) for name in ("X_train", "X_test", "y_train", "specific_needed", "specific_fault")),
     )
     .select_from(SubmissionFold)

@@ -270,6 +270,7 @@ class Worker:
             y=self._labels(data.y_train)[train_is],
             classes=data.classes,
             limits=limits_of(self._config, data),
+            custom=data.held_out_test is None,
             specific=self._cache.folder(data.files_path, codes, pulse) if data.specific_needed else None,
             specific_fault=data.specific_fault,
         )

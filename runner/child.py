@@ -140,16 +140,20 @@ def train_test_fold(job: dict[str, Any], home: Path, inputs: list[int], result: 
     with os.fdopen(inputs[3], "rb") as file:
         y = labels_in_memory(np.load(file, allow_pickle=False))
     specific = None
-    if job["specific"]:  # before the features, which may be objects of its classes
+    if job["custom"]:
         mark(mark="load")
-        specific = organiser.import_specific(home / ORGANISER)
+        if job["specific"]:  # before the features, which may be objects of its classes
+            specific = organiser.import_specific(home / ORGANISER)
+        mark(mark="specific")
     X_train, X_test = map_features(inputs[0]), map_features(inputs[1])
     for fd in inputs[:2]:
         os.close(fd)
+    if job["custom"]:
+        organiser.check_numbers_of_rows(X_train, X_test, job["n_rows"])
     random.seed(SEED)
     np.random.seed(SEED)
     X_fold = take_rows(X_train, train_is)
-    mark(mark="specific" if specific else "load")
+    mark(mark="features" if job["custom"] else "load")
 
     modules = import_submission(home / PACKAGE, job["workflow_elements"])
     trains = specific is not None and organiser.trains(specific)

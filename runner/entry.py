@@ -69,7 +69,7 @@ def _work(kind: str, job: dict[str, Any], home: Path, files: list[int]) -> Calla
     inputs, (result, *outputs) = files[:n_inputs], [os.fdopen(fd, "w+b") for fd in files[n_inputs:]]
     if kind == "fold":
         return lambda mark: child.train_test_fold(job, home, inputs, result, mark)
-    if job["specific"]:
+    if job["custom"]:
         return lambda mark: child.split_by_specific(job, home, inputs, outputs, mark)
     return lambda mark: child.split_raw_data(job, inputs, result, outputs, mark)
 

@@ -50,6 +50,7 @@ become(sys.argv[2:])
 """
 OVERSEES = {"network", "capabilities"}  # emulated platforms without these have no user namespaces
 MOST_ROWS = 2**31 - 1  # of each part of a data set: what the database's columns of whole numbers hold
+OF_THE_DATA_SET = "This is a fault of the data set's own file: the submission need not change."
 ALWAYS = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -260,7 +261,9 @@ def _fold_message(task: FoldTask) -> tuple[str, dict[str, Any], Sequence[BinaryI
     job = {
         "workflow_elements": task.workflow_elements,
         "submission": list(submission),
+        "custom": task.custom,
         "specific": list(stored_names(specific).values()),
+        "n_rows": [task.n_train, task.n_test],
         "classes": task.classes,
         "limits": asdict(task.limits),
     }
@@ -271,7 +274,7 @@ def _split_message(task: SplitTask) -> tuple[str, dict[str, Any], Sequence[Binar
     custom = task.held_out_test is None
     job = {
         "files": list(stored_names(task.files).values() if custom else task.files),
-        "specific": custom,
+        "custom": custom,
         "target_column": task.target_column,
         "workflow_elements": task.workflow_elements,
         "held_out_test": task.held_out_test,
@@ -286,9 +289,9 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
     [result] = files
     end = End(**content["end"])
     cause, sentence = conclude(end)
-    if end.kind == "outside" and task.specific_fault is not None and task.specific_fault in ("", end.fault):
+    if _is_of_the_data_set(task, end, cause):
         cause = "data_error"
-        sentence += ". This is a fault of the data set's own file: the submission need not change."
+        sentence = f"{sentence.removesuffix('.')}. {OF_THE_DATA_SET}"
     elif end.kind == "outside":
         sentence += ". No line of the submission takes part: it came up where the data set's own file used it."
     elif end.phase == "load" and cause == "timeout":
@@ -314,6 +317,13 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
         content["isolation"],
         *(predictions if cause is None else (None, None)),
     )
+
+
+def _is_of_the_data_set(task: FoldTask, end: End, cause: str | None) -> bool:
+    """Whether the data set's own file ended the fold: before any line of the submission, or as at its split."""
+    if end.phase in ("specific", "features"):
+        return cause != "cancelled"
+    return end.kind == "outside" and task.specific_fault is not None and task.specific_fault in ("", end.fault)
 
 
 def closed(log: str, sentence: str) -> str:

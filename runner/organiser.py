@@ -132,6 +132,13 @@ def check_rows(X: Any, n_labels: int | None = None) -> None:
         raise DataError(f"its X, {_kind(X)}, gives {taken} rows for one; {ROWS}.")
 
 
+def check_numbers_of_rows(X_train: Any, X_test: Any, expected: Sequence[int]) -> None:
+    """Raise DataError where these features have other numbers of rows than the split has told."""
+    for name, X, n in zip(("X_train", "X_test"), (X_train, X_test), expected, strict=True):
+        if n_rows(X) != n:
+            raise DataError(f"{name} has {n_rows(X)} rows, and the split told of {n}.")
+
+
 def _kind(value: Any) -> str:
     return f"of type {type(value).__name__}"
 

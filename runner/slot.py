@@ -50,7 +50,7 @@ SENTENCE_LENGTH = 1000  # characters that the child may add to the last sentence
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # on the disk, for a task's own folder and files
 PHASES = {  # of each kind of task, without and with a Python file of the data set's own
     ("fold", False): ("load", "import", "train", "validation", "test"),
-    ("fold", True): ("load", "specific", "import", "train", "validation", "test"),
+    ("fold", True): ("load", "specific", "features", "import", "train", "validation", "test"),
     ("split", False): ("load", "split"),
     ("split", True): ("load", "specific", *DATA_FUNCTIONS, "split", "trial"),
 }
@@ -141,18 +141,18 @@ class Task:
         settings: Settings,
     ) -> None:
         [(self._kind, self._job)] = message.items()
-        specific = bool(self._job["specific"])
+        custom = self._job["custom"]
         self._files = list(files)
         self._packages = {PACKAGE: self._take_files(self._job.get("submission", []))}
-        if specific:
-            self._packages[ORGANISER] = self._take_files(self._job["specific"] if self._kind == "fold" else [])
+        if custom:
+            self._packages[ORGANISER] = self._take_files(self._job.get("specific", []))
         self._control = control
         self._number = number
         self._stem = stem
         self._starter = starter
         self._settings = settings
         self._limits = Limits(**self._job["limits"])
-        self._phases = PHASES[self._kind, specific]
+        self._phases = PHASES[self._kind, custom]
         self._result = wire.anonymous_file(settings.scratch)
         self._outputs: list[BinaryIO] = []
         if self._kind == "split":

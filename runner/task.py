@@ -11,10 +11,12 @@ import numpy as np
 MB = 1_000_000  # bytes
 
 # Phases of a fold, in order, with the cause of an exception in each. Before `import`, no code of a submission has run;
-# `specific`, the data set's own Python file, is left out where there is none.
+# `specific` and `features` are left out where the data set has no Python file of its own: to read what one made may run
+# its code.
 PHASES = {
     "load": "infrastructure",
     "specific": "data_error",
+    "features": "data_error",
     "import": "import_error",
     "train": "train_error",
     "validation": "validation_error",
@@ -23,6 +25,7 @@ PHASES = {
 DOING = {
     "load": "loading the data",
     "specific": "importing specific.py, the data set's own file",
+    "features": "loading the features that specific.py made",
     "import": "importing the submission",
     "train": "training",
     "validation": "predicting the training rows",
@@ -64,6 +67,7 @@ class FoldTask:
     y: np.ndarray  # labels of those rows, and no others
     classes: list | None  # of the whole training part, sorted, a list for each of several targets; None for regression
     limits: Limits
+    custom: bool = False  # whether the data set's own Python file made the features, and said how many rows there are
     specific: Path | None = None  # folder of the data set's own Python files, where the fold needs them
     specific_fault: str | None = None  # of the data set's own file, as the split found it; "": any of its faults
 

@@ -17,6 +17,7 @@ from test_runner import LIMITS, SUBMISSIONS, run, with_limits
 from threadpoolctl import threadpool_limits
 
 from runner import FoldOutcome, FoldTask, Limits, Slot, SplitOutcome, SplitTask, Zygote
+from runner.features import write_features
 from runner.posted import stored_names
 
 
@@ -65,11 +66,11 @@ class Data:
                     (self.specific / name).write_bytes(content)
         self._slot = slot
 
-    def fold(self, submission: Path, train_is: Any) -> FoldOutcome:
+    def fold(self, submission: Path, train_is: Any, limits: Limits = LIMITS) -> FoldOutcome:
         train_is = np.asarray(train_is)
         task = FoldTask(
             "fold 1", self.elements, submission, self.X_train, self.X_test, self.split.n_train, self.split.n_test,
-            train_is, self.split.y_train[train_is], self.split.classes, LIMITS, self.specific,
+            train_is, self.split.y_train[train_is], self.split.classes, limits, True, self.specific,
             self.split.specific_fault,
         )  # fmt: skip
         outcome, _events = run(self._slot, task)
@@ -530,6 +531,49 @@ def test_what_the_organisers_file_forges_is_a_data_error(
     forged = f"N_TEST, HEADER, LABELS = {n_test!r}, {header.encode()!r}, {labels!r}\n{FORGED}"
     outcome = split(slot, tmp_path, {"specific.py": forged.encode()}, ["classifier"])
     assert (outcome.cause, outcome.log_messages) == ("data_error", f"The split cannot be used: {why}")
+
+
+class Runs:
+    """Features that run a line of Python when they are read."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+
+    def __reduce__(self) -> tuple:
+        return exec, (self._line,)
+
+
+FORGED_FEATURES = {  # what X_train, or X_test, is replaced by, and how each fold ends
+    "of another number": ("X_train", np.eye(5), "Failed while {}: X_train has 5 rows, and the split told of 20."),
+    "of another number, held out": (
+        "X_test",
+        np.eye(20),
+        "Failed while {}: X_test has 20 rows, and the split told of 5.",
+    ),
+    "without rows": ("X_train", 3, "Failed while {}: TypeError: object of type 'int' has no len()."),
+    "that raise": ("X_train", Runs("1 / 0"), "Failed while {}: ZeroDivisionError: division by zero."),
+    "that exit": ("X_test", Runs("import os; os._exit(1)"), "Ended with exit status 1 without a result, while {}."),
+    "without end": ("X_test", Runs("while True: pass"), "Killed after 2 s, the wall-clock limit, while {}."),
+    "of no form": ("X_train", b"garbage", "Failed while {}: ValueError: not a features file."),
+}
+
+
+@pytest.mark.parametrize("own_functions", ["", TRAINS], ids=["elements", "own functions"])
+@pytest.mark.parametrize("forged", FORGED_FEATURES)
+def test_features_that_the_organisers_file_forges_are_a_data_error_of_the_fold(
+    slot: Slot, tmp_path: Path, own_functions: str, forged: str
+) -> None:
+    part, features, sentence = FORGED_FEATURES[forged]
+    limits = with_limits(wall_time=2) if forged == "without end" else LIMITS
+    data = Data(slot, tmp_path, {"specific.py": (SPECIFIC + own_functions).encode()}, "classifier")
+    with getattr(data, part).open("wb") as file:
+        file.write(features) if isinstance(features, bytes) else write_features(features, file)
+    outcome = data.fold(SUBMISSIONS / "forest", np.arange(12), limits)
+    assert outcome.cause == "data_error"
+    assert outcome.log_messages.splitlines()[-1] == (
+        sentence.format("loading the features that specific.py made")
+        + " This is a fault of the data set's own file: the submission need not change."
+    )
 
 
 TRYING = "trying specific.py as a fold does, without the data's other files"

@@ -53,6 +53,7 @@ def _run(elements: list[str]) -> None:
     X: Any = numbers if elements == PLAIN else pd.DataFrame(numbers, columns=list("abcd"))
     job = {
         "workflow_elements": elements,
+        "custom": False,
         "specific": [],
         "classes": list(range(N_CLASSES)),
         "limits": {"predictions": MB},
