@@ -366,8 +366,8 @@ class Task:
     def _too_much_memory(self, pids: Sequence[int]) -> bool:
         sample = self._sample_memory(pids)
         unseen = self._opened_memory + sum(self._seen_maps.kernel.values())
-        if self._memory_files:
-            unseen += max(self._memory_files - tree.shared_memory(pids), 0)  # as far as they are not resident
+        if memory_files := self._memory_files + self._size_of_labels():
+            unseen += max(memory_files - tree.shared_memory(pids), 0)  # as far as they are not resident
         if unseen > self._limits.memory:
             return True
         allowance = self._allowance - unseen
@@ -394,9 +394,23 @@ class Task:
     def _too_much_in_folder(self, removed: Mapping[out_of_sight.Identity, int]) -> tuple[str, int] | None:
         """Return the same for what is in the folder, and files that were `removed`, of these sizes in bytes."""
         size, files = folder_size(self._home, self._disk)
-        if size + sum(removed.values()) > self._disk:
+        if max(size + sum(removed.values()), self._size_of_features()) > self._disk:
             return "disk_limit", self._limits.disk
         return ("file_limit", MOST_FILES) if files > MOST_FILES else None
+
+    def _size_of_labels(self) -> int:
+        """Return the bytes that a split's labels take, in memory: its process may write to that file what it likes."""
+        return sum(_size_on_disk(file) for file in self._outputs[:1])
+
+    def _size_of_features(self) -> int:
+        """Return the bytes that a split's features take: it may write as much to these as to its other files."""
+        return sum(_size_on_disk(file) for file in self._outputs[1:])
+
+    def _made_too_much(self) -> tuple[str, int] | None:
+        """Return the kind of end and the limit, where what a split has made is beyond one, between two looks maybe."""
+        if self._size_of_labels() > self._limits.memory:
+            return "memory_limit", self._limits.memory
+        return ("disk_limit", self._limits.disk) if self._size_of_features() > self._disk else None
 
     def _is_disk_filling(self) -> bool:
         """Whether the disk has lost so much room since this was last true that the task may be near its limit."""
@@ -444,7 +458,7 @@ class Task:
             self._layers = [str(layer) for layer in mark["layers"]]
             self._allowance = self._sample_memory([self._pid]) + self._mapped + self._limits.memory
         elif mark["mark"] == "done" and len(self._done) == len(self._phases):
-            self._claim = self._end("done")
+            self._claim = self._end(*(self._made_too_much() or ["done"]))
         elif mark["mark"] == self._phase and len(self._done) < len(self._phases):
             self._facts[self._phase] = {key: value for key, value in mark.items() if is_fact(value)}
             phase = self._phase
@@ -486,6 +500,11 @@ def is_fact(value: Any) -> bool:
     if isinstance(value, list):
         return len(value) <= MOST_NUMBERS and all(type(n) is int and abs(n) < 2**63 for n in value)
     return isinstance(value, int) and abs(value) < 2**63
+
+
+def _size_on_disk(file: BinaryIO) -> int:
+    """Return the bytes of a file's blocks, and not its length: of those that nothing was written to, it has none."""
+    return os.fstat(file.fileno()).st_blocks * 512
 
 
 def one_line(text: str) -> str:

@@ -576,6 +576,46 @@ def test_features_that_the_organisers_file_forges_are_a_data_error_of_the_fold(
     )
 
 
+HOARDS = """
+import time
+
+forge = prepare_data
+
+def prepare_data(raw_data_path):
+    for fd in filter(is_hoard, range(3, 64)):
+        for _ in range(N_MEGABYTES):
+            os.write(fd, bytes(1_000_000))
+    THEN
+
+def is_hoard(fd):
+    try:
+        return is_memory(fd) if LABELS_HOARD else is_nameless(fd) and not is_memory(fd)
+    except OSError:
+        return False
+
+def is_nameless(fd):
+    return os.readlink(f"/proc/self/fd/{fd}").endswith("(deleted)")
+"""
+
+
+@pytest.mark.parametrize("then", ["time.sleep(30)", "forge(raw_data_path)"], ids=["waits", "is done"])
+@pytest.mark.parametrize(
+    ("where", "n_megabytes", "sentence"),
+    [
+        ("labels", 200, "Killed at 150 MB of memory, the limit, while "),
+        ("features", 150, "Killed at 250 MB of files, the limit, while "),
+    ],
+)
+def test_what_a_split_writes_where_its_labels_and_features_go_counts(
+    slot: Slot, tmp_path: Path, where: str, n_megabytes: int, sentence: str, then: str
+) -> None:
+    source = f"N_TEST, HEADER, LABELS = 3, b'', b''\nN_MEGABYTES, LABELS_HOARD = {n_megabytes}, {where == 'labels'}\n"
+    source += FORGED + HOARDS.replace("THEN", then)
+    limits = with_limits(memory=150_000_000, disk=250_000_000, wall_time=20)
+    outcome = split(slot, tmp_path, {"specific.py": source.encode()}, ["classifier"], limits)
+    assert (outcome.cause, outcome.log_messages[: len(sentence)]) == ("data_error", sentence)
+
+
 TRYING = "trying specific.py as a fold does, without the data's other files"
 READS_WHEN_IMPORTED = "table = open(__file__.replace('specific.py', 'table.csv')).read()\n"
 
