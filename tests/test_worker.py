@@ -77,6 +77,38 @@ def test_rows_that_the_data_lacks_are_a_data_error(
     assert fold.log_messages == f"{log}and the training part has 120 rows, counted from 0."
 
 
+EXITS_WHERE_READ = b"""
+import os
+
+def prepare_data(raw_data_path):
+    pass
+
+class Rows(list):
+    __module__ = "numpy"
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+def get_train_data(raw_data_path):
+    return Rows(range(120)), [0, 1] * 60
+
+get_test_data = get_train_data
+"""
+
+
+def test_features_that_end_the_process_that_reads_them_cost_no_attempt_of_ours(shared: Running) -> None:
+    data = rows.raw_data("exits", EXITS_WHERE_READ, held_out_test=None, random_state=None)
+    with writing():
+        data.files[0].name = "specific.py"
+    fold = rows.fold(rows.submission(data))
+    assert split(data).split_state == State.DONE
+    assert (final(fold).state, fold.cause, fold.attempts) == (State.ERROR, Cause.DATA_ERROR, 1)
+    assert fold.log_messages == (
+        "Ended with exit status 1 without a result, while loading the features that specific.py made. "
+        "This is a fault of the data set's own file: the submission need not change."
+    )
+
+
 def test_no_label_lies_in_the_folder(shared: Running) -> None:
     final(iris_fold("logistic_regression"))
     for path in shared.config.DATARUN_HOME.rglob("*"):
