@@ -20,6 +20,8 @@ from .posted import PACKAGE
 from .settings import Settings
 
 FAILED = 70  # exit status of a process that could not begin: EX_SOFTWARE of sysexits.h
+# What a task of the same user might send to the process of the next one. A stopped process acts on it when it goes on.
+DROPPED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
 N_OUTPUTS = {"fold": 0, "split": 3}  # files for what a task makes, after the one for its result
 
 
@@ -48,6 +50,7 @@ def wait_and_work(
         enter_child(log, {marks_end}, home)
         layers = sandbox.restrict(policy, prepared)
         message, files = wire.receive(marks)
+        take_signals()
         limits = message["limits"]
         limits["memory"] += tree.data_size() + message["mapped"]
         layers |= sandbox.limit(sandbox.ProcessLimits(**limits), policy, layers)
@@ -76,6 +79,8 @@ def _work(kind: str, job: dict[str, Any], home: Path, files: list[int]) -> Calla
 
 def prepare_stem(environ: dict[str, str]) -> None:
     """In the stem: set once what is alike for all its children; each of them would copy the memory that it writes."""
+    for sig in DROPPED:
+        signal.signal(sig, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -91,11 +96,8 @@ def prepare_stem(environ: dict[str, str]) -> None:
 
 
 def enter_child(log: int, keep: set[int], home: Path) -> None:
-    """Leave the stem's session, signals and descriptors behind."""
+    """Leave the stem's session and descriptors behind."""
     os.setsid()
-    for sig in (signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(sig, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     for target in (1, 2):
         os.dup2(log, target)
     for fd in map(int, os.listdir("/dev/fd")):
@@ -105,3 +107,10 @@ def enter_child(log: int, keep: set[int], home: Path) -> None:
     os.environ.update(HOME=str(home), TMPDIR=str(home / "tmp"), JOBLIB_TEMP_FOLDER=str(home / "tmp"))
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", buffering=1)  # noqa: SIM115
+
+
+def take_signals() -> None:
+    """Handle signals as a new process of Python's does."""
+    for sig in (DROPPED | {signal.SIGCHLD}) - {signal.SIGPIPE, signal.SIGXFSZ}:
+        signal.signal(sig, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
