@@ -76,8 +76,8 @@ def pack_indices(indices: np.ndarray) -> bytes:
 
 
 def unpack_indices(packed: bytes) -> np.ndarray:
-    """Return stored row indices as an int64 array."""
-    return np.frombuffer(zlib.decompress(packed), "<i8").astype(np.int64)
+    """Return stored row indices as an int64 array, which cannot be written to."""
+    return np.frombuffer(zlib.decompress(packed), "<i8").astype(np.int64, copy=False)
 
 
 def pack_predictions(predictions: np.ndarray) -> bytes:

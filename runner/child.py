@@ -23,7 +23,7 @@ import numpy as np
 
 from . import organiser
 from .features import map_features, write_features
-from .labels import DataError, labels_in_memory
+from .labels import DataError, labels_in_memory, map_npy
 from .posted import ORGANISER, PACKAGE, separator
 from .split import plain_labels, split_table
 from .tracebacks import print_traceback
@@ -132,13 +132,10 @@ def _import(name: str) -> ModuleType:
 def train_test_fold(job: dict[str, Any], home: Path, inputs: list[int], result: BinaryIO, mark: Mark) -> None:
     """Train on the fold's rows and predict all training and all test rows.
 
-    `inputs` are files: features of the training part, of the test part, the fold's row indices (int64), their labels
-    (.npy). Predictions go to `result` as raw float64, training rows first; marks carry their shapes.
+    `inputs` are files: features of the training part, of the test part, the fold's row indices (.npy, int64), their
+    labels (.npy). Predictions go to `result` as raw float64, training rows first; marks carry their shapes.
     """
-    with os.fdopen(inputs[2], "rb") as file:
-        train_is = np.frombuffer(file.read(), dtype="<i8")
-    with os.fdopen(inputs[3], "rb") as file:
-        y = labels_in_memory(np.load(file, allow_pickle=False))
+    train_is, y = map_npy(inputs[2]), labels_in_memory(map_npy(inputs[3]))
     specific = None
     if job["custom"]:
         mark(mark="load")

@@ -250,9 +250,8 @@ def _usages(content: dict[str, Any]) -> dict[str, Usage]:
 
 def _fold_message(task: FoldTask) -> tuple[str, dict[str, Any], Sequence[BinaryIO], Sequence[BinaryIO]]:
     train_is, y = wire.anonymous_file(), wire.anonymous_file()
-    train_is.write(task.train_is.astype("<i8").data)
-    np.save(y, task.y, allow_pickle=False)
-    for file in (train_is, y):
+    for file, array in ((train_is, task.train_is), (y, task.y)):
+        np.save(file.raw, array, allow_pickle=False)  # to a buffered one, NumPy writes a copy
         file.seek(0)
     submission = {path.name: path.open("rb") for path in sorted(task.submission.iterdir())}
     specific = {path.name: path.open("rb") for path in sorted(task.specific.iterdir())} if task.specific else {}

@@ -3,6 +3,7 @@
 Targets of different kinds, such as text beside numbers, are a structured array (n,) with a field for each.
 """
 
+import mmap
 import os
 import sys
 from typing import BinaryIO
@@ -21,7 +22,18 @@ class DataError(Exception):
 def classes_of(y: np.ndarray) -> list:
     """Return the classes, sorted; for several targets a list of them for each."""
     if y.ndim == 2 and y.shape[1] > 1:
-        return [np.unique(column).tolist() for column in y.T]
+        return [_sorted_values(column) for column in y.T]
+    return _sorted_values(y.ravel())
+
+
+def _sorted_values(y: np.ndarray) -> list:
+    """Return the different values of y, as np.unique does, which would sort all of them."""
+    if y.dtype.kind == "O":
+        return sorted(set(y.tolist()))
+    if y.dtype.kind == "i" and y.size:
+        least, most = int(y.min()), int(y.max())
+        if most - least < len(y):
+            return (np.flatnonzero(np.bincount(y.astype(np.int64) - least)) + least).tolist()
     return np.unique(y).tolist()
 
 
@@ -50,6 +62,15 @@ def labels_in_memory(y: np.ndarray) -> np.ndarray:
 def of_different_kinds(y: np.ndarray) -> bool:
     """Whether these are labels of several targets that are not all of one kind."""
     return y.dtype.names is not None
+
+
+def map_npy(fd: int) -> np.ndarray:
+    """Return the array in the .npy file open as `fd`, and close it; writing to it changes this process's copy alone."""
+    with os.fdopen(fd, "rb") as file:
+        np.lib.format.read_magic(file)  # (1, 0), as np.save writes what `read_labels` has let through
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        memory = mmap.mmap(fd, 0, access=mmap.ACCESS_COPY)
+        return np.frombuffer(memory, dtype, offset=file.tell()).reshape(shape, order="F" if fortran_order else "C")
 
 
 def read_labels(file: BinaryIO, n_rows: int) -> np.ndarray:

@@ -61,7 +61,7 @@ def _run(elements: list[str]) -> None:
     X_train, X_test, train_is, y, result = files = [wire.anonymous_file() for _ in range(5)]
     write_features(X, X_train)
     write_features(X, X_test)
-    train_is.write(np.arange(N_ROWS, dtype="<i8").data)
+    np.save(train_is, np.arange(N_ROWS), allow_pickle=False)
     np.save(y, np.arange(N_ROWS) % N_CLASSES, allow_pickle=False)
     for file in files:
         file.seek(0)
