@@ -8,6 +8,7 @@ All of it can be lost at any moment, and is fetched again.
 """
 
 import fcntl
+import math
 import os
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ import files
 
 IN_USE = 600.0  # seconds after its last use in which nothing is removed
 JUST_USED = 60.0  # seconds: the same, where the disk is full
+LOOK_AFTER = 0.01  # of the cache's size, added by one worker, until it looks at all that there is
 LOCK_WAIT = 0.05  # seconds between two attempts to get a lock
 LONGEST_WAIT = 60.0  # seconds; who has a lock for longer may stand still, and what we write is the same
 
@@ -36,13 +38,14 @@ class Cache:
     def __init__(self, folder: Path, size: int) -> None:
         self._folder = folder
         self._size = size
+        self._added = math.inf  # bytes since this process has last looked at all entries, which may be many
 
     def content(self, sha256: str, beat: Beat) -> Path:
         """Return the file with that content, fetched unless it is there. Raises files.CorruptContent."""
         path = self._folder / "contents" / sha256
         with self._lock(sha256, beat):
             if not path.exists():
-                self._write(partial(fetch, path, sha256, beat))
+                self._add(path, partial(fetch, path, sha256, beat))
             os.utime(path)
         return path
 
@@ -52,7 +55,7 @@ class Cache:
         path = self._folder / files_path / sha256
         with self._lock(sha256, beat):
             if not path.exists():
-                self._write(partial(fetch_folder, path, contents, beat))
+                self._add(path, partial(fetch_folder, path, contents, beat))
             os.utime(path)
         return path
 
@@ -76,30 +79,41 @@ class Cache:
                     time.sleep(LOCK_WAIT)
             yield
 
+    def _add(self, path: Path, write: Callable[[], None]) -> None:
+        """Write an entry, and keep the cache within its size."""
+        self._write(write)
+        self._added += sum(size for _, size, _ in filter(None, [use_of(path)]))
+        if self._added > self._size * LOOK_AFTER and self._make_room(self._size, IN_USE):
+            self._added = 0
+
     def _write(self, write: Callable[[], Written]) -> Written:
-        """Write, and keep the cache within its size; where the disk is full, make room on it and write once more."""
+        """Write; where the disk is full, make room on it and write once more."""
         try:
-            written = write()
+            return write()
         except OSError as error:
             if not disk.is_full(error):
                 raise
-            self._make_room(0, JUST_USED)
-            written = write()
-        self._make_room(self._size, IN_USE)
-        return written
+        self._make_room(0, JUST_USED)
+        return write()
 
-    def _make_room(self, most: int, unused_for: float) -> None:
-        """Remove what was used longest ago, until the rest has `most` bytes, or was used in the last seconds."""
+    def _make_room(self, most: int, unused_for: float) -> bool:
+        """Remove what was used longest ago, until the rest has `most` bytes, or was used in the last seconds.
+
+        Return whether the rest has no more.
+        """
         entries = [
             *self._folder.glob("contents/*"),
             *self._folder.glob("submissions/*/*"),
             *self._folder.glob("raw_data/*/*"),
         ]
-        total = 0
+        total = kept = 0
         for mtime, size, path in sorted(filter(None, map(use_of, entries)), reverse=True):
             total += size
             if total > most and time.time() - mtime > unused_for:
                 self._remove(path, mtime)
+            else:
+                kept += size
+        return kept <= most
 
     def _remove(self, path: Path, mtime: float) -> None:
         """Remove an entry, unless another worker uses it now or has just used it."""

@@ -103,7 +103,7 @@ class Config:
     DATABASE_CONNECTIONS: int = setting(
         8,
         "most connections of a web process to PostgreSQL: 2 for each of its 4 threads; "
-        "a worker has one, while it reads or writes",
+        "a worker has one while it reads or writes, two while it stores a split",
     )
     REDIS_URL: str = setting(
         "",
@@ -131,7 +131,7 @@ class Config:
     MAX_BODY_SIZE: int = setting(64, "largest JSON or form body", unit="MB")
     MAX_UPLOAD_SIZE: int = setting(2048, "largest multipart body", unit="MB")
     MAX_FILE_SIZE: int = setting(2048, "largest file, unpacked", unit="MB")
-    MAX_FILES: int = setting(100, "most files of one data set or submission")
+    MAX_FILES: int = setting(100, "most files of one data set or submission, at most 120", most=120)
 
     # Workers
     WORKER_CONCURRENCY: int = setting(CORES, "workers of one `worker.py`", shown="as many as cores")

@@ -12,7 +12,7 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -146,16 +146,25 @@ def _store(
             beat()
 
 
-def store_ahead(file: BinaryIO, sha256: str) -> None:
-    """On SQLite, store a large file, which a transaction is about to store and name, so that this will be short."""
-    if db.engine.dialect.name == "sqlite" and file.seek(0, os.SEEK_END) > STRETCH * CHUNK_SIZE:
+@contextmanager
+def stored_ahead(contents: Mapping[str, BinaryIO]) -> Iterator[None]:
+    """On SQLite, store large files, by their hashes, which the block's transaction stores and names: so it is short.
+
+    Where the block fails, as what it names is refused, they are not left to the next sweep.
+    """
+    is_large = {sha256: file.seek(0, os.SEEK_END) > STRETCH * CHUNK_SIZE for sha256, file in contents.items()}
+    large = [sha256 for sha256 in contents if is_large[sha256] and db.engine.dialect.name == "sqlite"]
+    if large:
         db.session.rollback()  # while it reads, SQLite's log of what is written grows
-        try:
-            store(file, sha256=sha256)
-        except OperationalError:  # the disk is full
+    try:
+        for sha256 in large:
+            store(contents[sha256], sha256=sha256)
+        yield
+    except BaseException:
+        if large:  # that there may be no room to do so is no other error
             with suppress(OperationalError), Session(db.engine.execution_options(writes=True)) as own, own.begin():
-                remove_unowned(own, [sha256])
-            raise
+                remove_unowned(own, large)
+        raise
 
 
 def read(sha256: str) -> Iterator[bytes]:
@@ -249,6 +258,8 @@ def save_files(dir_data: str | os.PathLike[str], data: Mapping[str, Any]) -> Non
                 raise ValueError(f"the file name {name!r} {fault}")
             with (folder / name).open("xb") as file:
                 file.writelines([content] if isinstance(content, bytes) else content)
+                file.flush()
+                os.fsync(file.fileno())  # before its folder has its name
         if not target.exists():
             folder.rename(target)
     except OSError:

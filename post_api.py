@@ -29,8 +29,11 @@ except ImportError:
     tqdm = None
 
 __all__ = [
+    "cancel_submission_fold",
     "custom_post_split",
     "decode_predictions",
+    "delete_raw_data",
+    "delete_submission_fold",
     "get_prediction_list",
     "get_prediction_new",
     "get_raw_data",

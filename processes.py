@@ -15,7 +15,6 @@ log = logging.getLogger(__name__)
 STEADY_AFTER = 10.0  # seconds of life after which a process is forked again at once
 SHORTEST_PAUSE = 0.05  # seconds, half the first pause
 LONGEST_PAUSE = 30.0  # seconds before a process that keeps dying is forked again
-TO_THE_END = 5.0  # seconds that children have beyond the grace period
 
 
 class Processes:

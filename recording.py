@@ -149,10 +149,14 @@ class Claim:
 
     def fail(self, cause: str, log_messages: str) -> bool:
         """End the row in ERROR, and with a split the folds that wait for it. False where the row is not ours."""
+        return self._end(cause, self.notes + log_messages)
+
+    def _end(self, cause: str, log: str | ColumnElement[str]) -> bool:
         if self.model is SubmissionFold:
-            return self.finish_fold(state=State.ERROR, cause=cause, log_messages=log_messages)
+            with connection() as opened:
+                return self._update(opened, "ended_at", state=State.ERROR, cause=cause, log_messages=log)
         with session() as opened:
-            values = {"split_state": State.ERROR, "log_messages": self.notes + log_messages}
+            values = {"split_state": State.ERROR, "log_messages": log}
             if ours := self._update(opened.connection(), "ended_at", **values):
                 fail_waiting_folds(opened, self.id, cause)
             return ours
@@ -172,7 +176,7 @@ class Claim:
         """
         values: dict[str, Any] = {"task_id": str(uuid4()), "token": None, "heartbeat_at": None, "started_at": None}
         if why:
-            values["log_messages"] = func.coalesce(self.model.log_messages, "") + lost_note(self.attempt, why)
+            values["log_messages"] = self._log_closed(why)
         else:
             values |= {"attempts": self.model.attempts - 1, "log_messages": self.notes or None}
         with session() as opened:
@@ -187,7 +191,11 @@ class Claim:
         """Run the row again after a failure of ours, which `why` names, unless it was the last attempt."""
         if self.attempt < self.max_attempts:
             return self.give_back(why)
-        return self.fail(Cause.INFRASTRUCTURE, lost_note(self.attempt, why) + OURS)
+        return self._end(Cause.INFRASTRUCTURE, self._log_closed(why).concat(OURS))
+
+    def _log_closed(self, why: str) -> ColumnElement[str]:
+        """The row's log, this attempt's part of it included, and how the attempt has ended."""
+        return func.coalesce(self.model.log_messages, "").concat(lost_note(self.attempt, why))
 
 
 def claim(model: Model, row_id: int, task_id: str, max_attempts: int) -> Claim | None:

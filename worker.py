@@ -205,7 +205,8 @@ class Worker:
         while True:
             if time.monotonic() > deadline:
                 raise SlotLost(f"silent {self._config.DEAD_AFTER:.0f} s after the time limit")
-            files_ready, _, _ = select.select([self._slot, self._listener.wakes], [], [], pulse.wait())
+            timeout = max(0.0, deadline - time.monotonic()) if stopped else pulse.wait()
+            files_ready, _, _ = select.select([self._slot, self._listener.wakes], [], [], timeout)
             if self._listener.wakes in files_ready:
                 os.read(self._listener.wakes, 4096)
             match self._slot.receive(0) if self._slot in files_ready else None:
@@ -321,6 +322,7 @@ class Worker:
 
     def _record_split(self, claim: Claim, outcome: SplitOutcome, pulse: Pulse) -> None:
         if outcome.cause == Cause.INFRASTRUCTURE:
+            claim.heartbeat(log_messages=clean(outcome.log_messages))
             claim.retry("the runner failed")
             return
         if outcome.cause is not None:
@@ -354,10 +356,8 @@ def check_range(name: str, rows: np.ndarray, n_train: int) -> None:
     """Raise BadIndices where a row is not one of the training part."""
     wrong = rows[(rows < 0) | (rows >= n_train)]
     if len(wrong):
-        raise BadIndices(
-            f"{len(wrong)} indices in {name} are out of range; the first is {wrong[0]}, "
-            f"and the training part has {n_train} rows, counted from 0."
-        )
+        what = schemas.counted(len(wrong), f"out of range in {name}")
+        raise BadIndices(f"{what}; the first is {wrong[0]}, and the training part has {n_train} rows, counted from 0.")
 
 
 def limits_of(config: Config, data: RawData | Row) -> Limits:

@@ -19,6 +19,7 @@ from api.submission import remove_folds
 from api.uploads import Uploads
 from api.workflow import names_fault, workflow_fault
 from models import (
+    UNSYNCHRONIZED,
     FoldPredictions,
     RawData,
     RawDataFile,
@@ -55,8 +56,8 @@ def post_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
     check_files(data["files"], data["target_column"])
     check_name(data["name"])
     uploads = Uploads(data.pop("files"))
-    uploads.store_ahead()
-    return schemas.RawData().dump(create(uploads, **data)), 201
+    with uploads.stored_ahead():
+        return schemas.RawData().dump(create(uploads, **data)), 201
 
 
 def check_name(name: str) -> None:
@@ -115,6 +116,7 @@ def custom_split_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
     return begin_split(row.id, None, None, force=False)
 
 
+@after_races
 def begin_split(
     raw_data_id: int, held_out_test: float | None, random_state: int | None, force: bool
 ) -> ResponseReturnValue:
@@ -144,13 +146,16 @@ def reset_split(row: RawData, held_out_test: float | None, random_state: int | N
 
 
 def reset_folds(row: RawData) -> list[str | None]:
-    """Return all folds of a data set to TODO; return the ids of their jobs so far."""
+    """Return all folds of a data set to TODO; return the ids of their jobs so far.
+
+    First their rows: from then on no worker adds predictions, and nobody removes a fold.
+    """
     of_data = SubmissionFold.databoard_s.in_(submissions_of(row))
     columns = SubmissionFold.databoard_sf_id, SubmissionFold.task_id
-    before = db.session.execute(select(*columns).where(of_data)).all()
+    anew = update(SubmissionFold).where(of_data).values(SubmissionFold.anew()).returning(*columns)
+    before = db.session.execute(anew, execution_options=UNSYNCHRONIZED).all()
     fold_ids = select(SubmissionFold.databoard_sf_id).where(of_data)
     db.session.execute(delete(FoldPredictions).where(FoldPredictions.databoard_sf_id.in_(fold_ids)))
-    db.session.execute(update(SubmissionFold).where(of_data).values(SubmissionFold.anew()))
     if before:
         task_ids = [{"databoard_sf_id": fold_id, "task_id": str(uuid4())} for fold_id, _ in before]
         db.session.execute(update(SubmissionFold), task_ids)

@@ -1,6 +1,7 @@
 """Submissions on cross-validation folds: /runapp/submissionfold/."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NoReturn
@@ -107,9 +108,8 @@ def post_submission_fold(data: dict[str, Any]) -> ResponseReturnValue:
     opened = data.pop("files")
     uploads = Uploads(opened) if opened else None
     packed = {name: schemas.pack_indices(data[name]) for name in ("train_is", "test_is")}
-    if uploads is not None:
-        uploads.store_ahead()
-    made = create(uploads, packed, **data)
+    with uploads.stored_ahead() if uploads else nullcontext():
+        made = create(uploads, packed, **data)
     jobs.stop_tasks(made.stopped)
     if made.runs_now:
         jobs.enqueue(made.fold)

@@ -1,5 +1,6 @@
 """Posted files on their way into the database."""
 
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import files
@@ -15,10 +16,9 @@ class Uploads:
         self._spooled = spooled
         self.hashes = {name: file.sha256 for name, file in spooled.items()}
 
-    def store_ahead(self) -> None:
+    def stored_ahead(self) -> AbstractContextManager[None]:
         """Store what is large before the transaction that calls `store`, where others would wait for its end."""
-        for name, sha256 in self.hashes.items():
-            files.store_ahead(self._spooled[name], sha256)
+        return files.stored_ahead({sha256: self._spooled[name] for name, sha256 in self.hashes.items()})
 
     def store(self, owner: type[Owner]) -> list[Owner]:
         """Store the contents in the present transaction; return new rows of the class `owner` that name them.

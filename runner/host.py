@@ -131,7 +131,7 @@ class Zygote:
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
                 )
-            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            except OSError as error:
                 raise RuntimeError(f"{self._python} cannot run submissions: {error.strerror}") from None
         try:
             wire.send(self._control, self._settings)
@@ -280,7 +280,8 @@ def _split_message(task: SplitTask) -> tuple[str, dict[str, Any], Sequence[Binar
         "random_state": task.random_state,
         "limits": asdict(task.limits),
     }
-    return "split", job, list(task.files.values()), []
+    posted = list(task.files.values())
+    return "split", job, posted, posted
 
 
 def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[BinaryIO]) -> FoldOutcome:

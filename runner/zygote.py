@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from . import rehearsal, sandbox, selftest, slot, tree, wire
 from .scratch import sweep, take_number
 from .settings import Settings
 
+LOOK_INTERVAL = 1.0  # seconds between two looks at what has ended, and two attempts to fork a slot
 # What submissions import most: a fold's first use would cost it tens of milliseconds.
 PRELOADED = (
     "numpy",
@@ -89,23 +91,40 @@ def main(control: socket.socket) -> None:
         traceback.print_exc()
     keep_for_good()
     slots: set[int] = set()  # the process ids of the living ones
+    asked_for: list[int] = []  # the sockets of those that are still to be forked
     sweep(shared.scratch)
     while True:
-        select.select([control], [], [], 1.0)
+        select.select([control], [], [], LOOK_INTERVAL)
         reap(slots, shared.scratch)
         try:
-            if not select.select([control], [], [], 0)[0]:
-                continue
-            _message, [fd] = wire.receive(control)
+            if select.select([control], [], [], 0)[0]:
+                _message, [fd] = wire.receive(control)
+                asked_for.append(fd)
         except (EOFError, ConnectionError):
             return
-        number, lock = take_number(shared.scratch)
+        try:
+            while asked_for:
+                slots.add(fork_slot(control, asked_for, shared))
+                os.close(asked_for.pop(0))
+        except (OSError, RuntimeError) as error:  # no process to be had, or no room for its lock: another time
+            print(f"no slot yet: {error}", file=sys.stderr, flush=True)
+
+
+def fork_slot(control: socket.socket, asked_for: Sequence[int], settings: Settings) -> int:
+    """Fork a slot with the first of these sockets; return its process id. Raises OSError, RuntimeError."""
+    number, lock = take_number(settings.scratch)
+    try:
         if (pid := os.fork()) == 0:
-            control.close()
-            slot.main(socket.socket(fileno=fd), number, shared)
-        os.close(fd)
+            try:
+                control.close()
+                for other in asked_for[1:]:
+                    os.close(other)
+                slot.main(socket.socket(fileno=asked_for[0]), number, settings)
+            finally:
+                os._exit(1)  # whatever has failed: it must not go on as a second zygote
+        return pid
+    finally:
         os.close(lock)
-        slots.add(pid)
 
 
 def preload() -> None:

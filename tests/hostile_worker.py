@@ -41,7 +41,7 @@ LEVELS = {
 }
 SHARED = [Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/run/lock")]
 DEADLINE = 30  # seconds
-REMOVAL = 2  # seconds for the processes that a task has left to go after its end
+REMOVAL = 10  # seconds for the processes that a task has left to go after its end
 CREDENTIAL = "credential-of-the-service-" + "".join(map(str, range(9)))
 LIMITS = {"wall_time": 20, "memory": 600_000_000, "processes": 64, "log": 1_000_000, "disk": 20_000_000}
 

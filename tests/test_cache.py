@@ -98,6 +98,22 @@ def test_folders_of_submissions_are_removed_too(tmp_path: Path, in_app: None) ->
     assert (old.exists(), (new / "classifier.py").stat().st_size) == (False, SIZE)
 
 
+def test_what_is_added_little_by_little_is_removed_too_without_a_look_at_all_each_time(
+    tmp_path: Path, in_app: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    monkeypatch.setattr(cache, "use_of", lambda path, use_of=cache.use_of: looks.append(path) or use_of(path))
+    small = 4000  # bytes
+    host = Cache(tmp_path, 1000 * small)
+    for number in range(200):
+        path = host.folder(f"submissions/{number}", {"classifier.py": stored(number, small)}, no_beat)
+        unused_for(path, cache.IN_USE + 1000 - number)
+    assert len(looks) < 2 * 200 + 20 * 200
+    monkeypatch.setattr(host, "_size", 10 * small)
+    host.folder("submissions/last", {"classifier.py": stored(200, small)}, no_beat)
+    assert len(list(tmp_path.glob("submissions/*/*"))) == 10
+
+
 def test_a_corrupt_content_is_refused_and_leaves_nothing(tmp_path: Path, in_app: None) -> None:
     sha256 = stored(1)
     db.session.execute(update(Chunk).where(Chunk.sha256 == sha256, Chunk.position == 1).values(data=b"other"))

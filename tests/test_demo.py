@@ -16,7 +16,7 @@ import demo
 from config import ROOT
 
 TIMEOUT = 180  # seconds for the whole demo
-GONE_TIMEOUT = 3  # seconds until a process that was told to end has ended
+GONE_TIMEOUT = 60  # seconds until a process that was told to end has ended
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 COMMAND = [sys.executable, str(ROOT / "demo.py")]
 

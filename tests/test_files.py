@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from marshmallow import ValidationError
 from sqlalchemy import func, select, update
 
 import files
@@ -114,8 +115,21 @@ def test_a_large_file_is_stored_ahead_on_sqlite_alone(
     monkeypatch.setattr(files, "STRETCH", 1)
     with app.app_context():
         for content in (LARGE, LARGE[: files.CHUNK_SIZE]):
-            files.store_ahead(io.BytesIO(content), hashlib.sha256(content).hexdigest())
+            with files.stored_ahead({hashlib.sha256(content).hexdigest(): io.BytesIO(content)}):
+                pass
         assert count(Chunk) == (3 if db.engine.dialect.name == "sqlite" else 0)
+
+
+def test_a_large_file_that_is_refused_is_not_kept(
+    database_url: str, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "STRETCH", 1)
+    with app.app_context():
+        own(b"named by another row", "other")
+        contents = {hashlib.sha256(data).hexdigest(): io.BytesIO(data) for data in (LARGE, b"named by another row")}
+        with pytest.raises(ValidationError), files.stored_ahead(contents):
+            raise ValidationError("refused")
+        assert db.session.scalars(select(Content.size)).all() == [len(b"named by another row")]
 
 
 @pytest.mark.parametrize("content", [b"shared", LARGE])
@@ -134,8 +148,8 @@ def test_one_content_stored_and_removed_at_the_same_time_is_there_or_not(
             barrier.wait()
             try:
                 for turn in range(10):
-                    files.store_ahead(io.BytesIO(content), hashlib.sha256(content).hexdigest())
-                    after_races(own)(content, f"{number} {turn}")
+                    with files.stored_ahead({hashlib.sha256(content).hexdigest(): io.BytesIO(content)}):
+                        after_races(own)(content, f"{number} {turn}")
                     if number % 2 or turn < 9:
                         after_races(disown)(f"{number} {turn}")
             except Exception as error:  # reported by the test's thread

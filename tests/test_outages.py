@@ -152,7 +152,7 @@ def test_a_job_whose_row_stays_locked_is_left_to_reconciliation_in_one_line(
         fold = rows.fold(rows.submission(split(rows.raw_data()), "logistic_regression"))
         other.execute("SELECT 1 FROM submission_fold FOR UPDATE")
         jobs.enqueue(fold)
-        running.logged(f"job {fold.task_id}: ended without a record: canceling statement due to statement timeout")
+        running.logged(": ended without a record: canceling statement due to statement timeout")
         other.rollback()
         assert final(fold).state == State.TESTED
         assert "Traceback" not in running.log()

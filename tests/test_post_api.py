@@ -113,6 +113,11 @@ def light(**states: str) -> list[dict[str, Any]]:
     ]
 
 
+def test_all_functions_are_exported() -> None:
+    functions = inspect.getmembers(post_api, inspect.isfunction)
+    assert post_api.__all__ == [name for name, f in functions if f.__module__ == "post_api" and name[0] != "_"]
+
+
 @pytest.mark.parametrize("function", SIGNATURES)
 def test_signatures_are_those_of_the_documentation(function: str) -> None:
     parameters = inspect.signature(getattr(post_api, function)).parameters.values()

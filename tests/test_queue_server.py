@@ -113,8 +113,8 @@ def test_server_has_nothing_of_our_environment(client: redis.Redis) -> None:
 @pytest.mark.parametrize("victim", ["server", "keeper", "both"])
 def test_killed_server_is_started_again_with_its_data(home: Path, client: redis.Redis, victim: str) -> None:
     client.set("key", "value")
-    wait_until(lambda: client.info("persistence")["aof_last_write_status"] == "ok", 5, "written")
-    client.execute_command("WAITAOF", 1, 0, 5000)
+    wait_until(lambda: client.info("persistence")["aof_last_write_status"] == "ok", 60, "written")
+    client.execute_command("WAITAOF", 1, 0, 60_000)
     server = server_of(client)
     keeper = server.parent()
     for process in {"server": [server], "keeper": [keeper], "both": [keeper, server]}[victim]:

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,13 +11,16 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 from posts import CSV, IRIS, NEW_FOLD, at_once, counts, encode, finish, set_split
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select, text
 
 import files
+import recording
 import schemas
 from api.csv_file import LONGEST_RECORD
+from api.submission import remove_folds
 from api.workflow import GRAMMAR
-from models import Content, RawData, RawDataFile, State, Submission, SubmissionFold, db
+from models import Content, FoldPredictions, RawData, RawDataFile, State, Submission, SubmissionFold, db, writing
+from servers import wait_until
 
 ELEMENT_NAMES = ["any_transformer", "calibrator", "classifier", "estimator", "feature_extractor", "regressor"]
 ONE = "one (.csv, .csv.gz, .tsv, .tsv.gz), or a Python file that reads the data"
@@ -612,3 +617,80 @@ def test_another_split_removes_what_the_first_made(client: FlaskClient, app: Fla
         assert (row.split_state, row.split_is, row.n_train) == (State.TODO, None, None)
         assert db.session.scalar(select(func.count()).select_from(Content)) == 1  # the CSV
         assert db.session.scalar(select(func.count()).select_from(Submission)) == 0
+
+
+# ---- a forced split beside others that write, on PostgreSQL: on SQLite, one writes after another
+
+AtStatement = Callable[[str, Callable[[], None]], None]
+
+
+@pytest.fixture
+def at_statement(app: Flask) -> Iterator[AtStatement]:
+    """Have something done once, before a statement that begins so is sent."""
+    actions: dict[str, Callable[[], None]] = {}
+
+    def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        for beginning in [beginning for beginning in actions if statement.startswith(beginning)]:
+            actions.pop(beginning)()
+
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, "before_cursor_execute", before)
+    yield actions.__setitem__
+    event.remove(engine, "before_cursor_execute", before)
+    assert not actions, "no such statement was sent"
+
+
+POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+SOMEBODY_WAITS = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+
+
+@POSTGRESQL
+def test_a_result_that_comes_beside_a_forced_split_leaves_no_predictions(
+    database_url: str, client: FlaskClient, app: Flask, iris: int, at_statement: AtStatement
+) -> None:
+    split(client, raw_data_id=iris, held_out_test=0.5)
+    task_id = client.post("/runapp/submissionfold/", json=NEW_FOLD).json["task_id"]
+    with app.app_context():
+        claim = recording.claim(SubmissionFold, 11, task_id, max_attempts=3)
+    predictions = {"full_train_predictions": b"", "test_predictions": b"", "predictions_shape": {}}
+
+    def finish() -> bool:
+        with app.app_context():
+            return claim.finish_fold(predictions, state=State.TESTED, cause=None, log_messages="")
+
+    def somebody_waits() -> bool:
+        with app.app_context():
+            return db.session.scalar(SOMEBODY_WAITS) > 0
+
+    with ThreadPoolExecutor(1) as threads:
+        finished: list[Future[bool]] = []
+
+        def finish_beside() -> None:
+            finished.append(threads.submit(finish))
+            wait_until(lambda: finished[0].done() or somebody_waits(), 60, "it ends, or waits for the split")
+
+        at_statement("DELETE FROM fold_predictions", finish_beside)
+        assert split(client, raw_data_id=iris, held_out_test=0.25, force=True).status_code == 200
+    with app.app_context():
+        assert finished[0].result() is False
+        assert db.session.get_one(SubmissionFold, 11).state == State.TODO
+        assert db.session.scalar(select(func.count()).select_from(FoldPredictions)) == 0
+
+
+@POSTGRESQL
+def test_a_fold_that_is_removed_beside_a_forced_split_is_left_out(
+    database_url: str, client: FlaskClient, app: Flask, iris: int, at_statement: AtStatement
+) -> None:
+    split(client, raw_data_id=iris, held_out_test=0.5)
+    for fold in (NEW_FOLD, NEW_FOLD | {"databoard_sf_id": 12, "raw_data": None, "files": None}):
+        posted = {name: value for name, value in fold.items() if value is not None}
+        assert client.post("/runapp/submissionfold/", json=posted).status_code == 201
+
+    def remove() -> None:
+        with app.app_context(), writing():
+            remove_folds(SubmissionFold.databoard_sf_id == 12)
+
+    at_statement("UPDATE submission_fold", remove)
+    assert split(client, raw_data_id=iris, held_out_test=0.25, force=True).status_code == 200
+    assert [fold["databoard_sf_id"] for fold in client.get("/runapp/submissionfold-light/").json] == [11]

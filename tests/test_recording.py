@@ -9,10 +9,14 @@ from sqlalchemy import select
 
 import files
 import recording
-from models import Chunk, RawData, db
+from models import Chunk, RawData, SubmissionFold, db
 from pulse import NotOurs
 
 CHUNKS = 3
+
+
+def key(row: RawData | SubmissionFold) -> int:
+    return row.id if isinstance(row, RawData) else row.databoard_sf_id
 
 
 def claimed() -> recording.Claim:
@@ -62,3 +66,23 @@ def test_storing_for_a_row_that_another_has_claimed_ends(database_url: str, app:
         with pytest.raises(NotOurs):
             files.store(big(), beat=beat)
         assert db.session.scalar(select(Chunk).limit(1).where(Chunk.position == CHUNKS - 1)) is None
+
+
+@pytest.mark.parametrize("model", [RawData, SubmissionFold])
+def test_the_log_of_each_attempt_is_kept(database_url: str, app: Flask, model: recording.Model) -> None:
+    """Whoever mends the host reads there why the last one failed, too."""
+    with app.app_context():
+        row = rows.raw_data()
+        row = row if model is RawData else rows.fold(rows.submission(row))
+        for attempt in (1, 2):
+            db.session.rollback()
+            db.session.refresh(row)
+            claim = recording.claim(model, key(row), row.task_id, max_attempts=2)
+            assert claim.heartbeat(log_messages=f"printed in attempt {attempt}")
+            assert claim.retry(f"reason {attempt}")
+        db.session.rollback()
+        db.session.refresh(row)
+        assert row.log_messages == (
+            "printed in attempt 1\nAttempt 1 ended without a result: reason 1.\n"
+            f"printed in attempt 2\nAttempt 2 ended without a result: reason 2.\n{recording.OURS}"
+        )

@@ -18,7 +18,7 @@ import requests
 from servers import ROOT, environment_of, free_port, is_alive, release, wait_until
 
 START = 120  # seconds
-GONE = 15  # seconds in which everything ends
+GONE = 60  # seconds in which everything ends
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 

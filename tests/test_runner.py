@@ -456,7 +456,7 @@ def test_a_slot_that_is_killed_is_lost_and_its_fold_dies_with_it(
     with pytest.raises(SlotLost):
         while slot.receive(timeout=60):
             pass
-    _gone, alive = psutil.wait_procs(processes, timeout=10)
+    _gone, alive = psutil.wait_procs(processes, timeout=60)
     assert alive == []
 
 
@@ -478,7 +478,7 @@ def test_a_fold_dies_with_its_worker(second_slot: tuple[Slot, psutil.Process], i
     start_flood(slot, iris)
     processes = [process, *process.children(recursive=True)]
     slot.close()
-    _gone, alive = psutil.wait_procs(processes, timeout=10)
+    _gone, alive = psutil.wait_procs(processes, timeout=60)
     assert alive == []
 
 
@@ -494,6 +494,26 @@ def test_a_slot_ends_with_its_worker_though_its_supervisor_stands_still(
     _gone, alive = psutil.wait_procs(processes, timeout=60)
     assert alive == []
     assert not folder.exists()
+
+
+def test_a_slot_that_cannot_be_forked_yet_is_forked_later(
+    iris: Data, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where the machine has no room for another, the zygote goes on, and all slots that there are."""
+    zygote = Zygote(sys.executable, tmp_path, environ=os.environ, first_uid=users.user(0))
+    zygote.start()
+    lock = tmp_path / "slot-0.lock"
+    lock.mkdir()  # stands for any error of the system
+    slot = Slot(zygote.new_slot())
+    said = ""
+    while "no slot yet: " not in said:
+        said += capfd.readouterr().err
+        assert zygote.poll() is None
+    lock.rmdir()
+    outcome, _events = run(slot, iris.task("logistic_regression", np.arange(90)))
+    assert outcome.state == "TESTED"
+    slot.close()
+    zygote.stop()
 
 
 def test_an_interpreter_without_the_packages_is_refused(tmp_path: Path) -> None:

@@ -88,6 +88,14 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
         Zygote(str(python), tmp_path / "scratch").start()
 
 
+def test_a_file_that_is_no_program_is_named(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("no interpreter")
+    python.chmod(0o755)
+    with pytest.raises(RuntimeError, match=f"^{python} cannot run submissions: Exec format error$"):
+        Zygote(str(python), tmp_path / "scratch").start()
+
+
 def test_a_worker_that_cannot_run_submissions_says_why_and_ends(
     start: Callable[..., Running], config: Config, tmp_path: Path
 ) -> None:
