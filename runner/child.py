@@ -54,11 +54,13 @@ def mark_on(fd: int) -> Mark:
 
 def run(work: Callable[[Mark], None], mark: Mark, home: Path) -> None:
     """Do the task's work and end this process; whatever happens in it is reported, nothing escapes."""
+    this = os.getpid()
     try:
         work(mark)
         _flush()
         mark(mark="done")
     except BaseException as error:  # a submission may raise anything, SystemExit and KeyboardInterrupt included
+        end_unless(this)
         _report(error, mark, home)
     finally:
         os._exit(0)  # no atexit hook, no thread of a submission holds us up
@@ -68,8 +70,10 @@ def _report(error: BaseException, mark: Mark, home: Path) -> None:
     try:
         kind, detail = _describe(error)
         fault = None
-        if kind == "exception" and not isinstance(error, DataError) and print_traceback(error, home) == ORGANISER:
-            kind, fault = "outside", organiser.fault_of(error, home / ORGANISER)
+        if kind == "exception" and not isinstance(error, DataError):
+            with suppress(Exception):  # as where the submission has closed the log
+                if print_traceback(error, home) == ORGANISER:
+                    kind, fault = "outside", organiser.fault_of(error, home / ORGANISER)
         _flush()
         mark(failed=kind, detail=detail[:DETAIL_LENGTH], fault=fault)
     except BaseException:  # an exception that cannot even be printed
@@ -156,14 +160,23 @@ def train_test_fold(job: dict[str, Any], home: Path, inputs: list[int], result: 
     trains = specific is not None and organiser.trains(specific)
     workflow = organiser.OwnWorkflow(specific, PACKAGE) if trains else Workflow(modules)
     mark(mark="import")
+    this = os.getpid()
     workflow.fit(X_fold, y)
+    end_unless(this)
     mark(mark="train")
     for phase, X in (("validation", X_train), ("test", X_test)):
         predictions = workflow.predict(X, job["classes"])
+        end_unless(this)
         if result.tell() + predictions.nbytes > job["limits"]["predictions"]:  # the kernel's limit may be larger
             raise OutOfRoom
         _write(result, predictions.data)
         mark(mark=phase, shape=predictions.shape)
+
+
+def end_unless(pid: int) -> None:
+    """End any other process than this: where the submission forks and both return, one result is enough."""
+    if os.getpid() != pid:
+        os._exit(0)
 
 
 def split_raw_data(

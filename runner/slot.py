@@ -10,6 +10,7 @@ import math
 import os
 import random
 import select
+import signal
 import socket
 import sysconfig
 import time
@@ -288,7 +289,7 @@ class Task:
                 return self._claim
             if (status := self._exit_status(events)) is not None:
                 self._read_marks(marks)
-                return self._claim or self._end("exit", status)
+                return self._claim or self._exited(status)
             now = time.monotonic()
             if now > deadline:
                 return self._end("timeout", self._limits.wall_time)
@@ -301,7 +302,7 @@ class Task:
                 self._many = len(pids) > MANY
                 if self._too_much_memory(pids):
                     return self._end("memory_limit", self._limits.memory)
-                if self._cpu_time.read(pids) - self._cpu_start > self._limits.cpu_time:
+                if self._too_much_cpu_time(pids):
                     return self._end("cpu_limit", self._limits.cpu_time)
                 self._seen_maps = self._maps_look(pids, self._known, self._limits.memory) or self._seen_maps
                 filling = self._is_disk_filling()
@@ -320,6 +321,11 @@ class Task:
             return None
         [status] = self._stem.wait([self._pid], block=False)
         return status
+
+    def _exited(self, status: int) -> End:
+        if status == -signal.SIGXCPU and self._too_much_cpu_time(list(self._processes())):
+            return self._end("cpu_limit", self._limits.cpu_time)  # the kernel was first: RLIMIT_CPU, getrlimit(2)
+        return self._end("exit", status)
 
     def _hold_while_looks_take_long(self, pids: Sequence[int]) -> None:
         """Stop the processes while a look takes long, again and again: they may hold it up, and use more meanwhile."""
@@ -358,28 +364,32 @@ class Task:
         self._since, self._cpu_since, self._hwm, self._memory = now, cpu, hwm, sample
         return usage
 
-    def _sample_memory(self, pids: Iterable[int]) -> int:
-        sample, self._most = tree.memory(self._pid, pids)
-        self._memory = max(self._memory, sample)
-        return sample
+    def _sample_memory(self, pids: Collection[int]) -> int:
+        self._resident = tree.memory(self._pid, pids)
+        self._memory = max(self._memory, self._resident.least)
+        return self._resident.least
 
     def _too_much_memory(self, pids: Sequence[int]) -> bool:
-        sample = self._sample_memory(pids)
+        self._sample_memory(pids)
         unseen = self._opened_memory + sum(self._seen_maps.kernel.values())
         if memory_files := self._memory_files + self._size_of_labels():
             unseen += max(memory_files - tree.shared_memory(pids), 0)  # as far as they are not resident
         if unseen > self._limits.memory:
             return True
         allowance = self._allowance - unseen
-        if sample <= allowance and self._most > allowance:
-            sample += tree.shared_memory(pid for pid in pids if pid != self._pid)
-        if sample <= allowance:
-            return False
-        return bool(self._exact_look(pids, allowance))
+        least, most = self._resident.least, self._resident.most
+        if least <= allowance and self._resident.shared_too > allowance:
+            shared = tree.shared_memory([pid for pid in pids if pid != self._pid])
+            least, most = least + shared, most + shared
+        return most > allowance and bool(self._exact_look(pids, allowance, least))
 
-    def _too_much_exactly(self, pids: Iterable[int], allowance: float) -> bool:
+    def _too_much_cpu_time(self, pids: Collection[int]) -> bool:
+        return self._cpu_time.read(pids) - self._cpu_start > self._limits.cpu_time
+
+    def _too_much_exactly(self, pids: Collection[int], allowance: float, least: float) -> bool:
+        """Whether processes use more than is allowed; where it cannot be told exactly, whether they use so `least`."""
         exact = tree.proportional_memory(pids, allowance)
-        return exact is None or exact > allowance
+        return (least if exact is None else exact) > allowance
 
     def _too_many_files(self, pids: Iterable[int], mapped: out_of_sight.OutOfSight) -> tuple[str, int] | None:
         """Return the kind of end and the limit, where the task's files are beyond one; note its memory out of sight.

@@ -10,10 +10,11 @@ import signal
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from . import procfs
 from .sandbox.process import change_user
-from .sandbox.system import PR_SET_CHILD_SUBREAPER, prctl
+from .sandbox.system import PR_SET_CHILD_SUBREAPER, prctl, share_memory
 
 STOP_TIMEOUT = 0.2  # seconds
 LONGEST_WAIT = 5.0  # seconds that a call waits for ends: to take down much memory of the kernel takes long
@@ -184,52 +185,76 @@ def _share(pid: int, seconds: float) -> float:
     return seconds / max(procfs.age(pid), seconds) if seconds else 0.0
 
 
-def _with_memory_of_their_own(pids: Iterable[int]) -> list[int]:
-    """Return the processes without those that have just been forked from another of them.
+def _just_forked(pids: Collection[int]) -> dict[int, int]:
+    """Return the processes that have just been forked from another of them, with that one.
 
     Started by vfork(2), as programs are, they use its memory until they execute something; started by fork(2), they
-    share it.
+    share it as long as neither writes to it.
     """
-    pids = list(pids)
     if len(pids) < 2 or not procfs.LINUX:
-        return pids
+        return {}
     stats = {pid: fields for pid in pids if (fields := procfs.stat(f"/proc/{pid}"))}
+    parents = {pid: int(fields[1]) for pid, fields in stats.items()}
 
     def has_just_been_forked(pid: int) -> bool:
-        parent = stats.get(int(stats[pid][1]))
+        parent = stats.get(parents[pid])
         return parent is not None and procfs.age_of(stats[pid]) < JUST_FORKED and stats[pid][20] == parent[20]  # vsize
 
-    return [pid for pid in stats if not has_just_been_forked(pid)]
+    return {pid: parents[pid] for pid in stats if has_just_been_forked(pid)}
 
 
-def memory(first: int, pids: Iterable[int]) -> tuple[int, int]:
-    """Return the resident bytes of processes: all of the first one's, what the others do not share; and all of all."""
-    total = most = 0
-    for pid in _with_memory_of_their_own(pids):
+@dataclass(frozen=True)
+class Resident:
+    """Resident memory of processes, in bytes.
+
+    least : all of the first one's, and what the others do not share, but for those that have just been forked: these
+    may have none of their own. most : with these. shared_too : all of all.
+    """
+
+    least: int = 0
+    most: int = 0
+    shared_too: int = 0
+
+
+def memory(first: int, pids: Collection[int]) -> Resident:
+    """Return what the processes, of which one is the `first`, have in memory."""
+    just_forked = _just_forked(pids)
+    least = most = shared_too = 0
+    for pid in pids:
         resident, shared = procfs.resident(pid)
-        total += resident if pid == first else resident - shared
-        most += resident
-    return total, most
+        own = resident if pid == first else resident - shared
+        least += 0 if pid in just_forked else own
+        most += own
+        shared_too += resident
+    return Resident(least, most, shared_too)
 
 
-def shared_memory(pids: Iterable[int]) -> int:
-    """Return the resident bytes of memory that processes may share, counted for each."""
-    return sum(procfs.status(pid, b"RssShmem:") for pid in _with_memory_of_their_own(pids))
+def shared_memory(pids: Collection[int]) -> int:
+    """Return the resident bytes of memory that processes may share, counted for each but those just forked."""
+    return sum(procfs.status(pid, b"RssShmem:") for pid in set(pids) - _just_forked(pids).keys())
 
 
-def proportional_memory(pids: Iterable[int], enough: float) -> int | None:
+def proportional_memory(pids: Collection[int], enough: float) -> int | None:
     """Return the proportional set size of processes in bytes, or None where the kernel does not let us read it.
 
     It takes long where many of them are busy: the largest come first, and with more than `enough` it ends.
     """
     total = 0
-    for pid in sorted(_with_memory_of_their_own(pids), key=procfs.resident, reverse=True):
+    borrowers = {pid for pid, parent in _just_forked(pids).items() if _share_memory(pid, parent)}
+    for pid in sorted(set(pids) - borrowers, key=procfs.resident, reverse=True):
         if (size := procfs.proportional(pid)) is None:
             return None
         total += size
         if total > enough:
             break
     return total
+
+
+def _share_memory(pid: int, parent: int) -> bool:
+    try:
+        return share_memory(pid, parent)
+    except OSError:  # one of them is gone, or it cannot be told
+        return True
 
 
 def peak_memory(pid: int) -> int:

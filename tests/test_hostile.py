@@ -111,6 +111,11 @@ ROWS = [
         limits={"cpu_time": 0.5},
     ),
     ends(
+        "burns_cpu_time_in_threads", "timeout", "Killed after 0.5 s of CPU time, the limit, while training.",
+        limits={"cpu_time": 0.5},
+    ),
+    timeout("wakes_without_end", *MEMORY, levels=RESTRICTED),
+    ends(
         "burns_cpu_time_in_children_that_nobody_waits_for", "timeout",
         "Killed after 0.5 s of CPU time, the limit, while training.", limits={"cpu_time": 0.5}, levels=BOTH_ENDS,
     ),
@@ -146,6 +151,7 @@ ROWS = [
         "fills_shared_memory", "train_error", "Failed while training: OSError: [Errno 28] No space left on device",
         levels=("root", "ordinary"),
     ),
+    little("holds_memory_in_young_processes"),
     ends(
         "fills_memory_by_memfd", "train_error", "Failed while training: OSError: [Errno 38] Function not implemented",
         levels=RESTRICTED,
@@ -163,6 +169,10 @@ ROWS = [
     ends("floods_log", "output", "Killed after 1 MB of output, the limit, while training."),
     ends("floods_log_without_newlines", "output", "Killed after 1 MB of output, the limit, while training."),
     ends("fills_disk", *DISK),
+    ends(
+        "writes_through_to_the_disk", "train_error",
+        "Failed while training: OSError: [Errno 22] Invalid argument: 'slow'", levels=RESTRICTED,
+    ),
     ends("fills_inodes", *FILES),
     ends("fills_disk_by_removed_files", *DISK, levels=("root", "ordinary")),
     ends("fills_disk_behind_a_dead_main_thread", *DISK, levels=("root", "ordinary")),

@@ -409,6 +409,13 @@ def second_slot(zygote: Zygote) -> Iterator[tuple[Slot, psutil.Process]]:
     slot.close()
 
 
+def test_one_result_counts_where_a_submission_forks_and_both_return(slot: Slot, iris: Data) -> None:
+    outcome, _events = run(slot, iris.task("forks_and_returns_twice", np.arange(90)))
+    assert outcome.state == "TESTED", outcome
+    assert set(outcome.full_train_predictions.flat) == {1 / 8}
+    assert set(outcome.test_predictions.flat) == {2 / 8}
+
+
 def test_the_next_fold_is_right_after_a_bad_one_and_scratch_is_empty(slot: Slot, iris: Data, scratch: Path) -> None:
     first, _events = run(slot, iris.task("forest", np.arange(90)))
     run(slot, iris.task("fills_disk", np.arange(90), SMALL))

@@ -161,8 +161,9 @@ def restrict(policy: Policy, prepared: Prepared) -> frozenset[str]:
         attempt("uid", process.change_user, policy.uid)
     process.die_with(parent)
     attempt("capabilities", process.drop_capabilities)
-    with suppress(OSError, AttributeError):
-        process.forbid_new_privileges()
+    for step in (process.wake_rarely, process.dump_nothing, process.forbid_new_privileges):
+        with suppress(OSError, AttributeError):
+            step()
     if landlocked is not None:
         attempt("landlock", landlock.restrict_self, landlocked)
         if "landlock" in applied:

@@ -12,13 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .system import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, checked, libc, prctl
+from .system import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_TIMERSLACK, checked, libc, prctl
 
 CAPABILITY_VERSION_3 = 0x20080522
 CAP_SYS_PTRACE = 19
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 GRACE_CPU_TIME = 5  # seconds between SIGXCPU, which a submission can ignore, and SIGKILL
 LOCKED_MEMORY = 64 * 1024  # bytes
+TIMER_SLACK = 1_000_000  # nanoseconds; 50,000 by default
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,23 @@ def die_first() -> None:
     It covers memory that no limit of a process counts, such as what waits in sockets. Raise OSError.
     """
     Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def wake_rarely() -> None:
+    """Have timers of this process and its descendants end up to TIMER_SLACK late, together; raise OSError.
+
+    Many processes that sleep for microseconds would, by interrupts, keep the processors from whoever keeps the limits.
+    """
+    prctl(PR_SET_TIMERSLACK, TIMER_SLACK)
+
+
+def dump_nothing() -> None:
+    """Allow a core dump of a byte: as good as none, and unlike 0 it also keeps the program from it that takes dumps.
+
+    Follows core(5). The filter keeps it so: see seccomp.py. Raise OSError.
+    """
+    with suppress(ValueError):  # there is a lower limit
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
 
 
 def change_user(uid: int) -> None:
@@ -108,6 +126,7 @@ def die_with(parent: int) -> None:
 def limit(limits: ProcessLimits, shared_user: bool) -> None:
     """Set the resource limits, soft and hard.
 
+    RLIMIT_CPU leaves room for who counts all of the fold's processes exactly: the kernel counts whole ticks.
     RLIMIT_NPROC counts all of a user's threads: where the fold has no user of its own (`shared_user`), those that run
     now are added, and other folds' later ones still count. The kernel does not apply it to root at all.
     """
@@ -116,12 +135,11 @@ def limit(limits: ProcessLimits, shared_user: bool) -> None:
         running = count_threads(os.getuid())
         processes = processes + running if running else None  # without /proc it cannot be told
     wanted = {
-        "CPU": None if limits.cpu is None else (int(limits.cpu) + 1, int(limits.cpu) + 1 + GRACE_CPU_TIME),
+        "CPU": None if limits.cpu is None else (cpu := int(1.1 * limits.cpu) + 2, cpu + GRACE_CPU_TIME),
         "DATA": limits.memory,
         "NPROC": processes,
         "FSIZE": limits.file_size,
         "NOFILE": limits.open_files,
-        "CORE": 1,  # byte: as good as none, and unlike 0 it also keeps a dump from the program that takes them: core(5)
         "MEMLOCK": LOCKED_MEMORY,
         "MSGQUEUE": 0,
         "RTPRIO": 0,

@@ -128,6 +128,7 @@ ABSENT: Numbers = {  # libraries ask for these and do without
     "io_uring_register": (427, 427),
     "userfaultfd": (323, 282),
     "pidfd_open": (434, 434),
+    "openat2": (437, 437),  # its flags lie in memory, too
     "io_setup": (206, 0),  # its rings are memory, too
     "timer_create": (222, 107),  # its signals come while the process stands still, SIGCONT too
     # which files lie in memory tells what earlier folds have read
@@ -171,6 +172,9 @@ AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
 MADV_COLD, MADV_PAGEOUT = 20, 21
 MSG_OOB = 1
 PRIO_PROCESS = 0
+RLIMIT_CORE = 4
+SIGCONT = 18
+O_SYNC = 0x101000  # with O_DSYNC
 FCNTLS = {  # not those that have signals sent, hold up whoever opens a file (F_SETLEASE), or enlarge a pipe
     "F_DUPFD": 0,
     "F_GETFD": 1,
@@ -195,7 +199,8 @@ IOCTLS = {  # of any descriptor; not those that type into terminals, or set a fi
     "FIONCLEX": 0x5450,
     "FIOCLEX": 0x5451,
 }
-PRCTLS = {  # about the caller; not those that open it to others (PR_SET_DUMPABLE), or take memory of the kernel
+PRCTLS = {  # about the caller; not those that open it to others (PR_SET_DUMPABLE), or take memory of the kernel, nor
+    # PR_SET_TIMERSLACK: see process.wake_rarely
     "PR_SET_PDEATHSIG": 1,
     "PR_GET_PDEATHSIG": 2,
     "PR_GET_DUMPABLE": 3,
@@ -203,7 +208,6 @@ PRCTLS = {  # about the caller; not those that open it to others (PR_SET_DUMPABL
     "PR_GET_NAME": 16,
     "PR_GET_SECCOMP": 21,
     "PR_CAPBSET_READ": 23,
-    "PR_SET_TIMERSLACK": 29,
     "PR_GET_TIMERSLACK": 30,
     "PR_SET_NO_NEW_PRIVS": 38,
     "PR_GET_NO_NEW_PRIVS": 39,
@@ -212,6 +216,7 @@ PRCTLS = {  # about the caller; not those that open it to others (PR_SET_DUMPABL
     "PR_SVE_GET_VL": 51,
 }
 WORD = 0xFFFFFFFF
+ALLOW = 0x7FFF0000
 
 
 def fail(number: int) -> int:
@@ -220,13 +225,17 @@ def fail(number: int) -> int:
 
 @dataclass(frozen=True)
 class Test:
-    """The low word of an argument, masked, must be one of `values` (or, `among=False`, none of them), else `result`."""
+    """A word of an argument, masked, must be one of `values` (or, `among=False`, none of them), else `result`.
+
+    It is the low word; the `high` one of a pointer may be all of it that is not 0.
+    """
 
     argument: int
     values: tuple[int, ...]
     mask: int = WORD
     among: bool = True
     result: int = fail(errno.EPERM)
+    high: bool = False
 
 
 CHECKED = {
@@ -244,10 +253,19 @@ CHECKED = {
     "madvise": ((28, 233), [Test(2, (MADV_COLD, MADV_PAGEOUT), among=False, result=fail(0))]),
     "sendto": ((44, 206), [Test(3, (0,), mask=MSG_OOB, result=fail(errno.EOPNOTSUPP))]),  # as before Linux 5.15
     "setpriority": ((141, 140), [Test(0, (PRIO_PROCESS,)), Test(1, (0,))]),
-    "prlimit64": ((302, 261), [Test(0, (0,))]),
+    # that stays as process.dump_nothing has set it; to read it is allowed
+    "setrlimit": ((160, 164), [Test(0, (RLIMIT_CORE,), among=False)]),
+    "prlimit64": (
+        (302, 261),
+        [Test(0, (0,)), Test(1, (RLIMIT_CORE,), result=ALLOW), Test(2, (0,)), Test(2, (0,), high=True)],
+    ),
+    # whoever waits for a disk cannot be killed meanwhile
+    "open": ((2, None), [Test(1, (0,), mask=O_SYNC, result=fail(errno.EINVAL))]),
+    "openat": ((257, 56), [Test(2, (0,), mask=O_SYNC, result=fail(errno.EINVAL))]),
     "fcntl": ((72, 25), [Test(1, tuple(FCNTLS.values()))]),
     "ioctl": ((16, 29), [Test(1, tuple(IOCTLS.values()))]),
-    "prctl": ((157, 167), [Test(0, tuple(PRCTLS.values()))]),
+    # no death of one process (PR_SET_PDEATHSIG) lets a stopped one go on
+    "prctl": ((157, 167), [Test(0, tuple(PRCTLS.values())), Test(1, (SIGCONT,), among=False)]),
 }
 PRETENDED_IF = {  # by path and without times it is refused: Path.touch() takes success for a file that is there
     "utimensat": ((280, 88), [Test(1, (0,), among=False, result=fail(0)), Test(2, (0,), among=False)]),
@@ -257,7 +275,6 @@ MOST_PROTECTED = 120  # by each id and its negative: a jump in a filter goes 255
 
 LOAD, JUMP, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, AND, RETURN = (0x20, 0x05, 0x15, 0x35, 0x54, 0x06)
 NUMBER, ARCHITECTURE, ARGUMENTS = (0, 4, 16)  # offsets in struct seccomp_data, little-endian
-ALLOW = 0x7FFF0000
 
 
 TABLES = (
@@ -290,7 +307,7 @@ def check(number: int, tests: Iterable[Test], result: int) -> bytes:
     """Decide the call of this number: `result` if all tests hold, else that of the first which does not."""
     body = b""
     for test in tests:
-        body += op(LOAD, ARGUMENTS + 8 * test.argument) + op(AND, test.mask)
+        body += op(LOAD, ARGUMENTS + 8 * test.argument + 4 * test.high) + op(AND, test.mask)
         body += (return_if_among, return_unless_among)[test.among](test.values, test.result)
     body += op(RETURN, result)
     return op(JUMP_IF_EQUAL, number, if_false=len(body) // 8) + body
@@ -313,7 +330,8 @@ def program(protected: Iterable[int] = (), machine: str = platform.machine()) ->
         code += return_if_among([row[column] for row in table.values() if row[column] is not None], result)
     for table, result in ((CHECKED, ALLOW), (PRETENDED_IF, fail(0))):
         for row, tests in table.values():
-            code += check(row[column], tests, result)
+            if row[column] is not None:
+                code += check(row[column], tests, result)
     if targets:
         for row in KILL:
             code += check(row[column], [Test(0, (*targets, -1), among=False)], ALLOW)

@@ -4,7 +4,9 @@ Nothing is looked up at import, so that the package also imports where a call do
 """
 
 import ctypes
+import errno
 import os
+import platform
 import struct
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -13,9 +15,11 @@ libc.syscall.restype = ctypes.c_long
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
+PR_SET_TIMERSLACK = 29
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PIDFD_GETFD, MOUNT_SETATTR = 438, 442  # on every architecture
+KCMP, KCMP_VM = {"x86_64": 312, "aarch64": 272}, 1
 AT_FDCWD = -100
 
 
@@ -42,6 +46,13 @@ def syscall(number: int, *arguments: object) -> int:
 def get_file(process: int, number: int) -> int:
     """Return a copy of a descriptor of the process that the descriptor `process` is of; follow pidfd_getfd(2)."""
     return syscall(PIDFD_GETFD, process, number, 0)
+
+
+def share_memory(process: int, other: int) -> bool:
+    """Whether two processes have one memory, as after vfork(2); follow kcmp(2). Raise OSError."""
+    if (number := KCMP.get(platform.machine())) is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    return syscall(number, process, other, KCMP_VM, 0, 0) == 0
 
 
 def unshare(flags: int) -> None:
