@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from .workflow import BadPredictions, Workflow, n_rows, take_rows
 SEED = 0  # of the random numbers of numpy and random, the same in each fold
 DETAIL_LENGTH = 500  # characters of a message that goes into the last sentence
 PIECE = 1_000_000  # bytes that are copied at once
+NO_NETWORK = "a fold has no network"
 TRIAL_FAILED = (
     "This was a trial of train_submission and test_submission with a submission that does nothing. Where a fold fails "
     "by the same error in the same line, and no line of its submission takes part, it is counted as a fault of the "
@@ -90,8 +92,22 @@ def _describe(error: BaseException) -> tuple[str, str]:
         return "memory", ""
     if isinstance(error, DataError):
         return "exception", str(error)
-    [line, *_] = traceback.format_exception_only(error)[-1].splitlines() or [""]
-    return "exception", line
+    lines = filter(str.strip, traceback.format_exception_only(error)[-1].splitlines())
+    first = next(lines, "")
+    if first.endswith(": "):  # the message begins with an empty line
+        first += next(lines, "").strip()
+    return "exception", f"{first} ({NO_NETWORK})" if _asked_for_network(error) else first
+
+
+def _asked_for_network(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is that of somebody who looked for another machine."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, socket.gaierror):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _flush() -> None:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import child, sandbox, tree, wire
+from . import child, handed_files, sandbox, tree, wire
 from .posted import PACKAGE
 from .settings import Settings
 
@@ -92,6 +92,7 @@ def prepare_stem(environ: dict[str, str]) -> None:
     sys.argv = [""]
     if sandbox.LINUX:
         multiprocessing.set_start_method("fork", force=True)  # Python 3.14's default would need sockets
+        handed_files.install()
     sys.modules["__main__"] = type(sys)("__main__")  # else loky's workers would import the zygote as their main module
 
 

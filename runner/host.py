@@ -100,6 +100,7 @@ class Zygote:
             **{name: value for name, value in (environ or {}).items() if name.startswith(NUMERIC_PREFIXES)},
             **dict.fromkeys(THREAD_COUNTS, str(threads)),
             **ALWAYS,
+            "PATH": os.pathsep.join([*folder_of(python), ALWAYS["PATH"]]),
         }
         self._settings = {
             "scratch": str(self._scratch),
@@ -168,6 +169,11 @@ class Zygote:
         """End the process; slots end with their workers."""
         self._control.close()
         self._process.wait()
+
+
+def folder_of(python: str) -> list[str]:
+    """Return the folder of an interpreter named by its path, in which "python" is this one."""
+    return [os.path.dirname(python)] if os.path.isabs(python) else []
 
 
 def missing_in(python: str, environ: Mapping[str, str]) -> str:

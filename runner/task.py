@@ -1,7 +1,9 @@
 """What the runner is asked to do, and every way in which that can end. Failure of a submission is a value here."""
 
 import math
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -235,4 +237,8 @@ def _mb(size: int) -> str:
 
 
 def _status(status: int) -> str:
-    return f"by signal {-status}" if status < 0 else f"with exit status {status}"
+    if status >= 0:
+        return f"with exit status {status}"
+    with suppress(ValueError):  # one of those without a name
+        return f"by signal {-status} ({signal.Signals(-status).name})"
+    return f"by signal {-status}"

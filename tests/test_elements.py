@@ -158,6 +158,21 @@ def test_an_estimator_of_an_own_class_predicts_what_it_can(
     assert outcome.test_predictions.shape == shape
 
 
+@pytest.mark.parametrize(
+    ("kind", "what"), [("a_class", "the class LogisticRegression"), ("nothing", "a NoneType")], ids=["class", "nothing"]
+)
+def test_a_function_that_returns_no_estimator_hears_what_it_returned(
+    slot: Slot, tmp_path: Path, kind: str, what: str
+) -> None:
+    data = Data(slot, tmp_path, datasets.load_iris(as_frame=True).frame, "estimator", "target")
+    outcome = data.fold(f"estimator_that_is_{kind}", np.arange(100))
+    sentence = f"TypeError: get_estimator() returned {what}, expected an object with a method fit"
+    assert (outcome.cause, outcome.log_messages.splitlines()[-1]) == (
+        "train_error",
+        f"Failed while training: {sentence}",
+    )
+
+
 def test_an_estimator_whose_shape_is_wrong_hears_both_that_are_right(slot: Slot, tmp_path: Path) -> None:
     data = Data(slot, tmp_path, datasets.load_iris(as_frame=True).frame, "estimator", "target")
     outcome = data.fold("estimator_with_a_wrong_shape", np.arange(100))

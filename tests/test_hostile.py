@@ -217,9 +217,9 @@ ROWS = [
         "raises_keyboard_interrupt_when_predicting", "validation_error",
         "Failed while predicting the training rows: KeyboardInterrupt",
     ),
-    ends("aborts", "crashed", "Ended by signal 6 without a result, while training."),
-    ends("segfaults", "crashed", "Ended by signal 11 without a result, while training."),
-    ends("overflows_the_c_stack", "crashed", "Ended by signal 11 without a result, while training."),
+    ends("aborts", "crashed", "Ended by signal 6 (SIGABRT) without a result, while training."),
+    ends("segfaults", "crashed", "Ended by signal 11 (SIGSEGV) without a result, while training."),
+    ends("overflows_the_c_stack", "crashed", "Ended by signal 11 (SIGSEGV) without a result, while training."),
     ends("recurses", "train_error", "Failed while training: RecursionError: maximum recursion depth exceeded"),
     ends(
         "exception_cannot_be_printed", "train_error",
@@ -342,6 +342,8 @@ ROWS = [
     fine("starts_programs_beside_large_memory"),
     fine("leaves_programs_to_nobody", levels=("root", "ordinary")),
     fine("handles_files_by_programs", levels=RESTRICTED, log="told\n"),
+    fine("hands_files_to_others", levels=RESTRICTED),
+    fine("runs_python_by_its_name", levels=RESTRICTED),
     fine("forks_a_pool", levels=("root", "ordinary"), limits={"memory": 300_000_000}),
     fine("needs_parallel_workers", levels=("root", "ordinary"), limits={"wall_time": 60, "memory": 4_000_000_000}),
 ]  # fmt: skip

@@ -253,6 +253,16 @@ BAD = [
     ),
     ("fails_when_fitting", "train_error", "Failed while training: ValueError: 90 rows are not enough"),
     (
+        "begins_with_an_empty_line",
+        "train_error",
+        "Failed while training: LookupError: Resource stopwords not found.",
+    ),
+    (
+        "looks_for_another_machine",
+        "train_error",
+        "Failed while training: RuntimeError: no data (a fold has no network)",
+    ),
+    (
         "fails_when_predicting",
         "validation_error",
         "Failed while predicting the training rows: ZeroDivisionError: division by zero",
@@ -266,7 +276,7 @@ BAD = [
         "Failed while training: classifier.Unprintable: <exception str() failed>",
     ),
     ("calls_os_exit", "crashed", "Ended with exit status 0 without a result, while training."),
-    ("aborts", "crashed", "Ended by signal 6 without a result, while training."),
+    ("aborts", "crashed", "Ended by signal 6 (SIGABRT) without a result, while training."),
     ("sleeps_past_limit", "timeout", "Killed after 3 s, the wall-clock limit, while training."),
     ("loops_past_limit", "timeout", "Killed after 3 s, the wall-clock limit, while training."),
     ("stops_itself", "timeout", "Killed after 3 s, the wall-clock limit, while training."),
@@ -316,7 +326,7 @@ def test_a_bad_submission_ends_with_its_cause(
 
 def test_a_process_that_ends_before_it_sees_the_submission_is_a_fault_of_ours() -> None:
     assert conclude(End("exit", "load", -9)) == (
-        "infrastructure", "Ended by signal 9 without a result, while loading the data.",
+        "infrastructure", "Ended by signal 9 (SIGKILL) without a result, while loading the data.",
     )  # fmt: skip
     assert conclude(End("exit", "import", -9))[0] == "crashed"
 

@@ -15,6 +15,9 @@ PREDICTS = (PROBABILITIES, VALUES)
 
 def fit(module: ModuleType, X: Any, y: Any) -> Any:
     estimator = module.get_estimator()
+    if isinstance(estimator, type) or not hasattr(estimator, "fit"):
+        what = f"the class {estimator.__name__}" if isinstance(estimator, type) else f"a {type(estimator).__name__}"
+        raise TypeError(f"get_estimator() returned {what}, expected an object with a method fit")
     estimator.fit(X, y)
     return estimator
 

@@ -9,7 +9,7 @@ class Classifier:
         y = torch.as_tensor(np.unique(y, return_inverse=True)[1])
         self.net = torch.nn.Sequential(torch.nn.Linear(X.shape[1], 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
         optimizer = torch.optim.Adam(self.net.parameters(), lr=0.05)
-        for batch in torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, y), batch_size=30, num_workers=0):
+        for batch in torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, y), batch_size=30, num_workers=2):
             for _ in range(50):
                 optimizer.zero_grad()
                 torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1]).backward()
