@@ -24,7 +24,7 @@ import numpy as np
 
 from . import organiser
 from .features import map_features, write_features
-from .labels import DataError, labels_in_memory, map_npy
+from .labels import DataError, labels_in_memory
 from .posted import ORGANISER, PACKAGE, separator
 from .split import plain_labels, split_table
 from .tracebacks import print_traceback
@@ -155,7 +155,8 @@ def train_test_fold(job: dict[str, Any], home: Path, inputs: list[int], result: 
     `inputs` are files: features of the training part, of the test part, the fold's row indices (.npy, int64), their
     labels (.npy). Predictions go to `result` as raw float64, training rows first; marks carry their shapes.
     """
-    train_is, y = map_npy(inputs[2]), labels_in_memory(map_npy(inputs[3]))
+    train_is, y = map(read_npy, inputs[2:])
+    y = labels_in_memory(y)
     specific = None
     if job["custom"]:
         mark(mark="load")
@@ -187,6 +188,12 @@ def train_test_fold(job: dict[str, Any], home: Path, inputs: list[int], result: 
             raise OutOfRoom
         _write(result, predictions.data)
         mark(mark=phase, shape=predictions.shape)
+
+
+def read_npy(fd: int) -> np.ndarray:
+    """Return the array in the .npy file open as `fd`, and close it. A map of it would be one more descriptor."""
+    with os.fdopen(fd, "rb") as file:
+        return np.load(file, allow_pickle=False)
 
 
 def end_unless(pid: int) -> None:

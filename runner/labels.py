@@ -3,7 +3,6 @@
 Targets of different kinds, such as text beside numbers, are a structured array (n,) with a field for each.
 """
 
-import mmap
 import os
 import sys
 from typing import BinaryIO
@@ -62,15 +61,6 @@ def labels_in_memory(y: np.ndarray) -> np.ndarray:
 def of_different_kinds(y: np.ndarray) -> bool:
     """Whether these are labels of several targets that are not all of one kind."""
     return y.dtype.names is not None
-
-
-def map_npy(fd: int) -> np.ndarray:
-    """Return the array in the .npy file open as `fd`, and close it; writing to it changes this process's copy alone."""
-    with os.fdopen(fd, "rb") as file:
-        np.lib.format.read_magic(file)  # (1, 0), as np.save writes what `read_labels` has let through
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        memory = mmap.mmap(fd, 0, access=mmap.ACCESS_COPY)
-        return np.frombuffer(memory, dtype, offset=file.tell()).reshape(shape, order="F" if fortran_order else "C")
 
 
 def read_labels(file: BinaryIO, n_rows: int) -> np.ndarray:

@@ -1,12 +1,9 @@
 """Labels as arrays: their classes, and files of them."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from runner.labels import classes_of, labels_in_memory, map_npy
+from runner.labels import classes_of, labels_in_memory
 
 TEXT = np.array(["b", "a", "b", "é"])
 LABELS = {
@@ -33,16 +30,3 @@ def test_classes_are_what_numpy_says(y: np.ndarray) -> None:
 def test_several_targets_have_classes_each() -> None:
     assert classes_of(np.array([[1, 5], [0, 5], [1, 7]])) == [[0, 1], [5, 7]]
     assert classes_of(np.array([["a", 2], ["b", 2]], object)) == [["a", "b"], [2]]
-
-
-@pytest.mark.parametrize("y", [LABELS["text"], LABELS["few whole numbers"], np.arange(6.0).reshape(3, 2, order="F")])
-def test_a_mapped_array_is_what_was_saved_and_changes_alone(y: np.ndarray, tmp_path: Path) -> None:
-    path = tmp_path / "y.npy"
-    np.save(path, y, allow_pickle=False)
-    saved = path.read_bytes()
-    mapped = map_npy(os.open(path, os.O_RDONLY))
-    assert type(mapped) is np.ndarray
-    assert mapped.dtype == y.dtype
-    np.testing.assert_array_equal(mapped, y)
-    mapped[:] = y[::-1]
-    assert path.read_bytes() == saved
