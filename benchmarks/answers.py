@@ -42,7 +42,7 @@ STREAM_MEMORY = 64  # MB
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    n_folds, repeats, duration = (20_000, 2, 0.5) if quick else (100_000, 3, 2.0)
+    n_folds, repeats, duration = (20_000, 2, 0.5) if quick else (100_000, 2, 2.0)
     with scratch_folder() as folder, service(folder / "home", workers=0) as running:
         filled.fill(running.config, final=n_folds)
         bench = Bench(running, repeats, duration)

@@ -30,7 +30,7 @@ IDLE = 2  # seconds
 
 def measure(quick: bool) -> Iterator[Figure]:
     yield from memory()
-    yield from start(1 if quick else 3)
+    yield from start(1 if quick else 2)
     yield from size()
 
 

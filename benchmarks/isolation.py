@@ -29,7 +29,7 @@ class Classifier:
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    repeats, scripts = (20, 3) if quick else (100, 10)
+    repeats, scripts = (20, 3) if quick else (60, 6)
     with scratch_folder() as folder, ExitStack() as stack:
         peers.write_inputs(folder, LOGISTIC)
         zygotes = {name: stack.enter_context(running(folder / name, layers)) for name, layers in LAYERS.items()}

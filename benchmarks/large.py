@@ -25,7 +25,7 @@ FOLD_TIMEOUT = 300  # seconds
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    size = 200 if quick else 1000  # MB
+    size = 200 if quick else 600  # MB
     n_rows = size * MB // data.wide_row_size()
     most = FIXED + n_rows * BYTES_A_ROW / MB
     with scratch_folder() as folder, service(folder / "home", workers=1) as running:

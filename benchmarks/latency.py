@@ -17,7 +17,7 @@ NO_LONGER = ("ratio at most", 1.1)  # but for noise
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    folds, scripts = (20, 3) if quick else (50, 10)
+    folds, scripts = (20, 3) if quick else (50, 7)
     seconds: dict[str, list[float]] = {name: [] for name in ("high", "low", "warm", "script", "ramp")}
     skipped = ""
     with scratch_folder() as folder, peers.warm_process(prepared(folder)) as warm, service(folder / "home") as running:

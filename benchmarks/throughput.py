@@ -28,13 +28,13 @@ TIMEOUT = 300  # seconds
 
 def measure(quick: bool) -> Iterator[Figure]:
     tree = seconds_of_a_tree()
-    shapes = [("20 ms", 0.02, 60 if quick else 400, 1 if quick else 2), ("1 s", 1.0, 8 if quick else 40, 1)]
-    for name, training, folds, repeats in shapes:
+    shapes = [("20 ms", 0.02, 60 if quick else 400), ("1 s", 1.0, 8 if quick else 40)]
+    for name, training, folds in shapes:
         n_trees = max(1, round(training / tree))
         with scratch_folder() as folder:
             peers.write_inputs(folder, data.forest(n_trees))
-            seconds = run(folder, n_trees, folds, repeats)
-        rates = {system: [folds / value for value in values] for system, values in seconds.items()}
+            seconds = run(folder, n_trees, folds)
+        rates = {system: [folds / value] for system, value in seconds.items()}
         ours = rates.pop("datarun")
         for system, theirs in rates.items():
             yield Figure(
@@ -61,8 +61,8 @@ def seconds_of_a_tree() -> float:
     return median(cpu) / TRIAL
 
 
-def run(folder: Path, n_trees: int, folds: int, repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of each system and repeat, all of them running, one at a time at work."""
+def run(folder: Path, n_trees: int, folds: int) -> dict[str, float]:
+    """Return the seconds of each system, all of them running, one at a time at work."""
     with ExitStack() as stack:
         running = stack.enter_context(service(folder / "home"))
         database = running.config.database_url
@@ -72,11 +72,7 @@ def run(folder: Path, n_trees: int, folds: int, repeats: int) -> dict[str, list[
             systems[name] = peer(queue, folder, database, folds)
         warm = [stack.enter_context(peers.warm_process(folder)) for _ in range(CORES)]
         systems["the ideal"] = lambda: ideal(warm, folds)
-        seconds: dict[str, list[float]] = {name: [] for name in systems}
-        for _ in range(repeats):
-            for name, time_of in systems.items():
-                seconds[name].append(time_of())
-    return seconds
+        return {name: time_of() for name, time_of in systems.items()}
 
 
 class Datarun:
