@@ -34,7 +34,7 @@ def measure(quick: bool) -> Iterator[Figure]:
         levels = [(0, 0), (10_000, 0), (100_000, 0), (0, 10_000), (100_000, 10_000)]
     with scratch_folder() as folder:
         peers.write_inputs(folder, data.forest(20))
-        measured = measure_levels(folder, levels, 8 if quick else 14)
+        measured = measure_levels(folder, levels, 8 if quick else 10)
     for level in levels[1:]:
         final, waiting = level
         name = f"{final:,} final folds, {waiting:,} waiting"
