@@ -82,7 +82,8 @@ class Cache:
     def _add(self, path: Path, write: Callable[[], None]) -> None:
         """Write an entry, and keep the cache within its size."""
         self._write(write)
-        self._added += sum(size for _, size, _ in filter(None, [use_of(path)]))
+        if use := use_of(path):
+            self._added += use[1]
         if self._added > self._size * LOOK_AFTER and self._make_room(self._size, IN_USE):
             self._added = 0
 

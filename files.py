@@ -152,8 +152,9 @@ def stored_ahead(contents: Mapping[str, BinaryIO]) -> Iterator[None]:
 
     Where the block fails, as what it names is refused, they are not left to the next sweep.
     """
-    is_large = {sha256: file.seek(0, os.SEEK_END) > STRETCH * CHUNK_SIZE for sha256, file in contents.items()}
-    large = [sha256 for sha256 in contents if is_large[sha256] and db.engine.dialect.name == "sqlite"]
+    large = []
+    if db.engine.dialect.name == "sqlite":
+        large = [sha256 for sha256, file in contents.items() if file.seek(0, os.SEEK_END) > STRETCH * CHUNK_SIZE]
     if large:
         db.session.rollback()  # while it reads, SQLite's log of what is written grows
     try:

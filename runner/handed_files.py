@@ -11,7 +11,8 @@ import stat
 import tempfile
 from typing import Any
 
-SHARED_MEMORY = "/dev/shm"
+from .sandbox.namespaces import SHARED_MEMORY
+
 PIECE = 2**20  # bytes read at once
 
 _by_socket = multiprocessing.reduction.DupFd
@@ -29,8 +30,8 @@ class CopiedFile:
 
     def detach(self) -> int:
         """Return the descriptor of a file with that content; whoever calls this closes it."""
-        with tempfile.TemporaryFile(dir=SHARED_MEMORY, buffering=0) as file:
-            file.write(self._content)
+        with tempfile.TemporaryFile(dir=SHARED_MEMORY) as file:
+            file.write(self._content)  # whole, or an error: a write to the bare file may be cut
             file.seek(0)
             return os.dup(file.fileno())
 

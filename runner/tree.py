@@ -211,9 +211,9 @@ class Resident:
     may have none of their own. most : with these. shared_too : all of all.
     """
 
-    least: int = 0
-    most: int = 0
-    shared_too: int = 0
+    least: int
+    most: int
+    shared_too: int
 
 
 def memory(first: int, pids: Collection[int]) -> Resident:
