@@ -21,7 +21,8 @@ resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
 while not processes.lacks("child"):
     processes.wait(0.01)
 processes.fork("child", lambda: print("child ran", flush=True))
-processes.end("", 10)
+while not processes.lacks("child"):  # until it ended by itself: processes.end() may come before it printed
+    processes.wait(0.01)
 """
 
 
