@@ -112,7 +112,8 @@ def stop_all(root: int, spare: Container[int] = (), wait: Wait = wait) -> list[i
 def resume(pids: Iterable[int]) -> None:
     """Let processes go on that were stopped."""
     for pid in pids:
-        _signal(pid, signal.SIGCONT)
+        with suppress(PermissionError):  # it is gone, and its number somebody else's
+            _signal(pid, signal.SIGCONT)
 
 
 def stop_user(uid: int) -> None:

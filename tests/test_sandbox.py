@@ -369,11 +369,13 @@ BY_ARGUMENT = {  # arguments that a checked call is allowed with, and refused wi
     "prlimit64": ([(0, 7), (0, 7, 4096), (0, 4, 0, 4096)], [(1, 7), (0, 4, 4096), (0, 4, 1 << 32)]),
     "open": ([(4096, 0x241)], [(4096, 0x101241), (4096, 0x1241)]),
     "openat": ([(-100 % 2**64, 4096, 0x241)], [(3, 4096, 0x101241), (3, 4096, 0x1241)]),
-    "fcntl": ([(0, 1), (0, 1030, 3)], [(0, 8), (0, 1024), (0, 1026), (0, 1031)]),
+    "fcntl": ([(0, 1), (0, 1030, 3), (0, 4, 0xC00), (0, 5, 0x14000)], [(0, 8), (0, 1024), (0, 1026), (0, 1031)]),
     "ioctl": ([(0, 0x5401), (0, 0x5421)], [(0, 0x5412), (0, 0x40086602), (0, 0x8901)]),
     "utimensat": ([(0, 1, 0x7FFC00001000), (3, 0, 0)], [(0, 1, 0)]),
     "prctl": ([(15,), (38, 1), (1, 9)], [(4, 1), (22, 2), (29, 1), (35,), (0x53564D41,), (1, 18)]),
 }
+O_DIRECT, O_DIRECTORY = {"x86_64": 0x4000, "aarch64": 0x10000}, {"x86_64": 0x10000, "aarch64": 0x4000}  # asm/fcntl.h
+TO_THE_DISK = {"open": (4096,), "openat": (3, 4096), "fcntl": (3, 4)}
 UNLIKE_OTHERS = {  # results of what is refused
     **dict.fromkeys(("preadv2", "pwritev2", "sendto"), seccomp.fail(errno.EOPNOTSUPP)),
     **dict.fromkeys(("open", "openat"), seccomp.fail(errno.EINVAL)),
@@ -401,6 +403,11 @@ def test_filter_decides_as_its_tables_say(machine: str) -> None:
         for result, calls in zip((accepted, UNLIKE_OTHERS.get(name, refused)), results, strict=True):
             for arguments in calls:
                 assert verdict(code, audit, number, arguments) == result, (name, arguments)
+    for name, arguments in TO_THE_DISK.items():
+        if (number := checked[name][0][column]) is not None:
+            flags = O_DIRECT[machine], O_DIRECTORY[machine]
+            results = [verdict(code, audit, number, (*arguments, flag)) for flag in flags]
+            assert results == [seccomp.fail(errno.EINVAL), seccomp.ALLOW], name
     for row in seccomp.KILL:
         minus = 2**64
         assert [verdict(code, audit, row[column], (pid,)) for pid in (999, 1000, minus - 1000, minus - 1)] == [

@@ -175,6 +175,8 @@ PRIO_PROCESS = 0
 RLIMIT_CORE = 4
 SIGCONT = 18
 O_SYNC = 0x101000  # with O_DSYNC
+O_DIRECT = (0x4000, 0x10000)  # of each architecture
+TO_THE_DISK = tuple(O_SYNC | direct for direct in O_DIRECT)
 FCNTLS = {  # not those that have signals sent, hold up whoever opens a file (F_SETLEASE), or enlarge a pipe
     "F_DUPFD": 0,
     "F_GETFD": 1,
@@ -227,12 +229,13 @@ def fail(number: int) -> int:
 class Test:
     """A word of an argument, masked, must be one of `values` (or, `among=False`, none of them), else `result`.
 
-    It is the low word; the `high` one of a pointer may be all of it that is not 0.
+    It is the low word; the `high` one of a pointer may be all of it that is not 0. The mask may be one of each
+    architecture.
     """
 
     argument: int
     values: tuple[int, ...]
-    mask: int = WORD
+    mask: int | tuple[int, ...] = WORD
     among: bool = True
     result: int = fail(errno.EPERM)
     high: bool = False
@@ -260,9 +263,16 @@ CHECKED = {
         [Test(0, (0,)), Test(1, (RLIMIT_CORE,), result=ALLOW), Test(2, (0,)), Test(2, (0,), high=True)],
     ),
     # whoever waits for a disk cannot be killed meanwhile
-    "open": ((2, None), [Test(1, (0,), mask=O_SYNC, result=fail(errno.EINVAL))]),
-    "openat": ((257, 56), [Test(2, (0,), mask=O_SYNC, result=fail(errno.EINVAL))]),
-    "fcntl": ((72, 25), [Test(1, tuple(FCNTLS.values()))]),
+    "open": ((2, None), [Test(1, (0,), mask=TO_THE_DISK, result=fail(errno.EINVAL))]),
+    "openat": ((257, 56), [Test(2, (0,), mask=TO_THE_DISK, result=fail(errno.EINVAL))]),
+    "fcntl": (
+        (72, 25),
+        [
+            Test(1, tuple(FCNTLS.values())),
+            Test(1, (FCNTLS["F_SETFL"],), result=ALLOW),
+            Test(2, (0,), mask=O_DIRECT, result=fail(errno.EINVAL)),
+        ],
+    ),
     "ioctl": ((16, 29), [Test(1, tuple(IOCTLS.values()))]),
     # no death of one process (PR_SET_PDEATHSIG) lets a stopped one go on
     "prctl": ((157, 167), [Test(0, tuple(PRCTLS.values())), Test(1, (SIGCONT,), among=False)]),
@@ -303,11 +313,14 @@ def return_unless_among(values: Iterable[int], result: int) -> bytes:
     return b"".join(jumps) + op(RETURN, result)
 
 
-def check(number: int, tests: Iterable[Test], result: int) -> bytes:
-    """Decide the call of this number: `result` if all tests hold, else that of the first which does not."""
+def check(row: tuple[int | None, ...], column: int, tests: Iterable[Test], result: int) -> bytes:
+    """Decide the call of this row: `result` if all tests hold, else that of the first which does not."""
+    if (number := row[column]) is None:
+        return b""
     body = b""
     for test in tests:
-        body += op(LOAD, ARGUMENTS + 8 * test.argument + 4 * test.high) + op(AND, test.mask)
+        mask = test.mask if isinstance(test.mask, int) else test.mask[column]
+        body += op(LOAD, ARGUMENTS + 8 * test.argument + 4 * test.high) + op(AND, mask)
         body += (return_if_among, return_unless_among)[test.among](test.values, test.result)
     body += op(RETURN, result)
     return op(JUMP_IF_EQUAL, number, if_false=len(body) // 8) + body
@@ -330,11 +343,10 @@ def program(protected: Iterable[int] = (), machine: str = platform.machine()) ->
         code += return_if_among([row[column] for row in table.values() if row[column] is not None], result)
     for table, result in ((CHECKED, ALLOW), (PRETENDED_IF, fail(0))):
         for row, tests in table.values():
-            if row[column] is not None:
-                code += check(row[column], tests, result)
+            code += check(row, column, tests, result)
     if targets:
         for row in KILL:
-            code += check(row[column], [Test(0, (*targets, -1), among=False)], ALLOW)
+            code += check(row, column, [Test(0, (*targets, -1), among=False)], ALLOW)
     return code + op(RETURN, ALLOW)
 
 
