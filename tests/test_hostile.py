@@ -340,7 +340,7 @@ ROWS = [
     # honest
     fine("starts_many_short_programs", levels=BOTH_ENDS),
     fine("starts_programs_beside_large_memory"),
-    fine("leaves_programs_to_nobody", levels=("root", "ordinary")),
+    fine("leaves_programs_to_nobody", levels=("root", "ordinary"), limits={"processes": 256}),  # reaped at each look
     fine("handles_files_by_programs", levels=RESTRICTED, log="told\n"),
     fine("hands_files_to_others", levels=RESTRICTED),
     fine("runs_python_by_its_name", levels=RESTRICTED),
