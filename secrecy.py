@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 PR_SET_DUMPABLE = 4  # prctl(2)
@@ -15,6 +16,13 @@ def close_memory() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
+
+
+def close_folder(path: Path) -> None:
+    """Have the folder at `path`, made here unless it is there, for us alone; one of another user stays as it is."""
+    path.mkdir(parents=True, exist_ok=True)
+    with suppress(PermissionError):
+        path.chmod(0o700)
 
 
 def close_database(path: Path) -> None:

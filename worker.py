@@ -34,9 +34,10 @@ import logs
 import recording
 import revision
 import schemas
+import secrecy
 from app import bare_app
 from cache import Cache
-from config import CORES, Config, environment
+from config import CORES, ROOT, Config, environment
 from listening import Listener
 from models import DATABASE_GONE, Cause, RawData, State, SubmissionFold, db
 from processes import Processes
@@ -422,6 +423,8 @@ def main(queues: list[str]) -> int:
 def start_zygote(config: Config) -> Zygote:
     """Start the zygote; raise RuntimeError where it cannot run submissions, or cannot isolate them well enough."""
     home = config.DATARUN_HOME
+    cache = home / "cache"
+    secrecy.close_folder(cache)
     check_slot_users(config)
     zygote = Zygote(
         config.RUNNER_PYTHON or sys.executable,
@@ -429,7 +432,7 @@ def start_zygote(config: Config) -> Zygote:
         threads=max(1, CORES // config.WORKER_CONCURRENCY),
         environ=environment(),
         first_uid=config.SLOT_UID,
-        secrets=[home / "queue", home / "datarun.sqlite"],
+        secrets=[home / "queue", cache, home / "datarun.sqlite", ROOT / ".env"],
     )
     zygote.start()
     log.info("isolation: %s. %s", zygote.isolation, zygote.missing)

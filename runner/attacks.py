@@ -137,6 +137,7 @@ ATTACKS = [
     attack("read the worker's files", "files", "uid landlock", lambda t: t.secret.read_bytes()),
     attack("read another fold's files", "files", "uid landlock", lambda t: t.others.read_bytes()),
     attack("change the mode of the worker's files", "writing", "uid seccomp", change_mode),
+    attack("empty the worker's files", "writing", "uid landlock seccomp", lambda t: os.truncate(t.secret, 0)),
     attack("write outside its folder", "writing", OUTSIDE, lambda t: (t.open_folder / "left").write_text("x")),
     attack("signal the worker", "signals", SIGNALS, lambda t: os.kill(t.parent, 0)),
     attack("signal another fold", "signals", SIGNALS, lambda t: os.kill(t.neighbour, 0)),
@@ -160,4 +161,4 @@ def attacks_on(secrets: Sequence[Path]) -> list[Attack]:
     def reading(path: Path) -> Callable[[Target], object]:
         return lambda target: list(path.iterdir()) if path.is_dir() else path.read_bytes()
 
-    return [attack(f"read {path.name}", "files", "uid landlock", reading(path)) for path in secrets]
+    return [attack(f"read {path.name}", "files", "uid landlock", reading(path)) for path in secrets if path.exists()]

@@ -72,7 +72,7 @@ class Zygote:
     first_uid : as root, slot n (0, 1, ... of those alive) runs submissions under the users and groups `first_uid + 2 n`
         and `first_uid + 2 n + 1`, in turn.
     layers : the restrictions to apply, by their names in `sandbox.LAYERS`; None: all that the system allows.
-    secrets : files and folders of the service, which no fold may read: the self-test tries them.
+    secrets : files and folders of the service, which no fold may read; the self-test tries those that are there.
 
     Attributes, once started
     ------------------------
@@ -105,7 +105,7 @@ class Zygote:
         self._settings = {
             "scratch": str(self._scratch),
             "environ": self._environ,
-            "secrets": [str(path.resolve()) for path in secrets if path.exists()],
+            "secrets": [str(path.resolve()) for path in secrets],
         }
         if os.getuid() == 0:
             self._settings["first_uid"] = first_uid

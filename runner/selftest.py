@@ -295,14 +295,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print an object instead of a table")
     parser.add_argument("--secret", type=Path, action="append", default=[], help="a path that no fold may read")
     options = parser.parse_args(arguments)
+    secrets = [path.resolve() for path in options.secret]
     uid = UID if sandbox.LINUX and os.geteuid() == 0 else None
     if uid is not None:
         sandbox.open_ways(sandbox.readable_paths())
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch).chmod(0o711)
-        found = probe(
-            Path(scratch), sandbox.prepare(uid=uid), uid=uid, secrets=[path.resolve() for path in options.secret]
-        )
+        found = probe(Path(scratch), sandbox.prepare(hidden=secrets, uid=uid), uid=uid, secrets=secrets)
     print(json.dumps(asdict(found) | {"applied": sorted(found.applied)}) if options.json else table(found))
 
 

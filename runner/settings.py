@@ -17,6 +17,7 @@ class Settings:
 
     scratch : the folder of all running tasks.
     environ : the environment of a task's processes.
+    secrets : files and folders of the service.
     first_uid : the first of slot 0's two own users, the other slots' follow; None where we are not root.
     layers : the restrictions to apply; fewer emulate a platform that lacks some.
     began : when the zygote did, by time.time().
@@ -27,12 +28,18 @@ class Settings:
 
     scratch: Path
     environ: dict[str, str]
+    secrets: Sequence[Path] = ()
     first_uid: int | None = None
     layers: Sequence[str] = tuple(sandbox.LAYERS)
     began: float = field(default_factory=time.time)
     starts: memoryview = field(default_factory=lambda: shared_floats(MOST_SLOTS, math.inf))
     level: str = "strong"
     expected: Collection[str] = ()
+
+    @property
+    def hidden(self) -> list[Path]:
+        """What no fold may read, wherever it lies: the secrets, and all beside the folder of running tasks."""
+        return [*self.secrets, self.scratch.parent]
 
     def places(self, folder: Path, number: int) -> "list[Place]":
         """Return where the tasks of a slot are in turn: its next one gets ready while one may still run."""

@@ -67,7 +67,7 @@ def main(control: socket.socket, number: int, settings: Settings) -> NoReturn:
         places = settings.places(folder, number)
         wipe(folder)  # of a slot that was killed
         folder.mkdir(mode=0o711)  # folds' own users pass through it
-        prepared = sandbox.prepare(uid=places[0].uid)
+        prepared = sandbox.prepare(hidden=settings.hidden, uid=places[0].uid)
         ours = [os.getpid(), os.getppid()]
         link, end = socket.socketpair()
         if os.fork() == 0:
@@ -404,7 +404,8 @@ class Task:
     def _too_much_in_folder(self, removed: Mapping[out_of_sight.Identity, int]) -> tuple[str, int] | None:
         """Return the same for what is in the folder, and files that were `removed`, of these sizes in bytes."""
         size, files = folder_size(self._home, self._disk)
-        if max(size + sum(removed.values()), self._size_of_features()) > self._disk:
+        size += sum(removed.values()) + max(_size_on_disk(self._result) - self._limits.predictions, 0)
+        if max(size, self._size_of_features()) > self._disk:
             return "disk_limit", self._limits.disk
         return ("file_limit", MOST_FILES) if files > MOST_FILES else None
 

@@ -73,10 +73,10 @@ def main(control: socket.socket) -> None:
         signal.signal(sig, signal.SIG_IGN)  # it ends when its worker does
     sandbox.protect()
     secrets = [Path(path) for path in settings.pop("secrets")]
-    shared = Settings(Path(settings.pop("scratch")), **settings)
+    shared = Settings(Path(settings.pop("scratch")), secrets=secrets, **settings)
     if shared.first_uid is not None:
         sandbox.open_ways(sandbox.readable_paths(), [shared.scratch])
-    prepared = sandbox.prepare(uid=shared.first_uid)
+    prepared = sandbox.prepare(hidden=shared.hidden, uid=shared.first_uid)
     if not prepared.uid:  # no folders for a user that their processes cannot become
         shared = replace(shared, first_uid=None)
     try:

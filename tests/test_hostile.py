@@ -160,6 +160,10 @@ ROWS = [
         "fills_memory_by_pipes", "train_error", "Failed while training: OSError: [Errno 38] Function not implemented",
         levels=RESTRICTED,
     ),
+    ends(
+        "fills_memory_by_sent_files", "train_error",
+        "Failed while training: OSError: [Errno 38] Function not implemented", levels=RESTRICTED,
+    ),
     fine("fills_memory_by_its_input_files", levels=RESTRICTED),
     ends(
         "sends_descriptors_without_end", "train_error",
@@ -173,6 +177,7 @@ ROWS = [
         "writes_through_to_the_disk", "train_error",
         "Failed while training: OSError: [Errno 22] Invalid argument: 'slow'", levels=RESTRICTED,
     ),
+    ends("fills_disk_by_its_result", *DISK, limits={"predictions": 1_000_000}),
     ends("fills_inodes", *FILES),
     ends("fills_disk_by_removed_files", *DISK, levels=("root", "ordinary")),
     ends("fills_disk_behind_a_dead_main_thread", *DISK, levels=("root", "ordinary")),

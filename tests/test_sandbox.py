@@ -3,6 +3,7 @@ import fcntl
 import math
 import os
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +263,7 @@ def errors_by_argument(bench: Bench) -> dict[str, Any]:
             "flags of a descriptor": error_of(lambda: fcntl.fcntl(stream[0], fcntl.F_GETFL)),
             "read": error_of(lambda: os.preadv(file, [bytearray(1)], 0)),
             "read without waiting": error_of(lambda: os.preadv(file, [bytearray(1)], 0, os.RWF_NOWAIT)),
+            "copy": error_of(lambda: shutil.copyfile(os.__file__, "copy.py")),
             "out of band": error_of(lambda: stream[0].send(b"x", socket.MSG_OOB)),
         }
 
@@ -297,6 +300,7 @@ def test_calls_are_told_apart_by_their_arguments(tmp_path: Path) -> None:
         "flags of a descriptor": "",
         "read": "",
         "read without waiting": "ENOTSUP",
+        "copy": "",
         "out of band": "ENOTSUP",
     }
 
@@ -357,7 +361,7 @@ def verdict(code: bytes, audit: int, number: int, arguments: tuple[int, ...] = (
 
 
 BY_ARGUMENT = {  # arguments that a checked call is allowed with, and refused with
-    "clone": ([(17,), (0x3D0F00,), (0x4111,)], [(0x10900,), (0x10000011,), (0x8011,)]),
+    "clone": ([(17,), (0x3D0F00,), (0x4111,)], [(0x10900,), (0x10000011,), (0x8011,), (18,)]),
     "close_range": ([(3, 9, 0), (3, 9, 4)], [(3, 9, 2), (3, 9, 6)]),
     "socketpair": ([(1, 1), (1, 0x80805)], [(1, 2), (16, 1)]),
     "preadv2": ([(3, 0, 1, 5)], [(3, 0, 1, 5, 0, 8), (3, 0, 1, 5, 0, 0x80)]),
@@ -375,7 +379,7 @@ BY_ARGUMENT = {  # arguments that a checked call is allowed with, and refused wi
     "prctl": ([(15,), (38, 1), (1, 9)], [(4, 1), (22, 2), (29, 1), (35,), (0x53564D41,), (1, 18)]),
 }
 O_DIRECT, O_DIRECTORY = {"x86_64": 0x4000, "aarch64": 0x10000}, {"x86_64": 0x10000, "aarch64": 0x4000}  # asm/fcntl.h
-TO_THE_DISK = {"open": (4096,), "openat": (3, 4096), "fcntl": (3, 4)}
+WITH_FLAGS = {"open": (4096,), "openat": (3, 4096), "fcntl": (3, 4)}  # F_SETFL
 UNLIKE_OTHERS = {  # results of what is refused
     **dict.fromkeys(("preadv2", "pwritev2", "sendto"), seccomp.fail(errno.EOPNOTSUPP)),
     **dict.fromkeys(("open", "openat"), seccomp.fail(errno.EINVAL)),
@@ -403,11 +407,14 @@ def test_filter_decides_as_its_tables_say(machine: str) -> None:
         for result, calls in zip((accepted, UNLIKE_OTHERS.get(name, refused)), results, strict=True):
             for arguments in calls:
                 assert verdict(code, audit, number, arguments) == result, (name, arguments)
-    for name, arguments in TO_THE_DISK.items():
+    for name, arguments in WITH_FLAGS.items():
         if (number := checked[name][0][column]) is not None:
             flags = O_DIRECT[machine], O_DIRECTORY[machine]
             results = [verdict(code, audit, number, (*arguments, flag)) for flag in flags]
             assert results == [seccomp.fail(errno.EINVAL), seccomp.ALLOW], name
+            truncating = [verdict(code, audit, number, (*arguments, access | os.O_TRUNC)) for access in range(4)]
+            of_open = [refused, seccomp.ALLOW, seccomp.ALLOW, refused]  # 3: neither to read nor to write
+            assert truncating == ([seccomp.ALLOW] * 4 if name == "fcntl" else of_open), name
     for row in seccomp.KILL:
         minus = 2**64
         assert [verdict(code, audit, row[column], (pid,)) for pid in (999, 1000, minus - 1000, minus - 1)] == [
@@ -528,6 +535,56 @@ def sessions_of_children(bench: Bench) -> bool:
 @pytest.mark.parametrize("setup", SETUPS)
 def test_a_fold_stays_in_one_session_whatever_it_asks_for(setup: str, tmp_path: Path) -> None:
     assert in_setup(setup, tmp_path, sessions_of_children)
+
+
+def errors_on_older_landlock(bench: Bench) -> list[list[str]]:
+    """Empty a file of the same user beside the folder, by each way, where Landlock knows of none: before ABI 3."""
+    victim, own = bench.scratch.with_name("victim"), bench.scratch / "own"
+    victim.write_text("not empty")
+
+    def attempt() -> list[str]:
+        own.write_text("not empty")
+        own.open("w").close()
+        errors = [error_of(lambda flags=flags: os.open(victim, flags | os.O_TRUNC)) for flags in range(4)]
+        return [error_of(lambda: os.truncate(victim, 0)), *errors, victim.stat().st_size, own.stat().st_size]
+
+    older = (replace(bench.prepared, landlock=abi, namespaces=frozenset()) for abi in (1, 2))
+    return [Bench(bench.scratch, None, prepared).restricted(attempt)["value"] for prepared in older]
+
+
+@needs_every_layer
+def test_no_file_beyond_its_folder_is_emptied_on_an_older_kernel(tmp_path: Path) -> None:
+    errors = ["EPERM", "EPERM", "EACCES", "EACCES", "EPERM", 9, 0]
+    assert in_setup("ordinary", tmp_path, errors_on_older_landlock) == [errors, errors]
+
+
+def reads_beside_what_is_hidden(bench: Bench) -> dict[str, Any]:
+    hidden = Path(os.__file__).with_name("json")
+    prepared = sandbox.prepare(hidden=[hidden], uid=bench.uid)
+
+    def attempt() -> list[str]:
+        files = [hidden / "__init__.py", hidden.with_name("csv.py"), hidden.with_name("email") / "__init__.py"]
+        return [error_of(file.read_bytes) for file in files]
+
+    return Bench(bench.scratch, bench.uid, prepared).restricted(attempt)["value"]
+
+
+@needs_every_layer
+@pytest.mark.parametrize("setup", SETUPS)
+def test_what_is_hidden_is_read_by_no_fold_wherever_it_lies(setup: str, tmp_path: Path) -> None:
+    assert in_setup(setup, tmp_path, reads_beside_what_is_hidden) == ["EACCES", "", ""]
+
+
+def test_of_a_folder_that_hides_something_the_rest_is_granted(tmp_path: Path) -> None:
+    home = tmp_path / "a" / "b" / "home"
+    for folder in (home, tmp_path / "a" / "b" / "c", tmp_path / "d"):
+        folder.mkdir(parents=True)
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    (tmp_path / "e").write_text("")
+    granted = sandbox.without(tmp_path, {home.resolve()})
+    assert sorted(granted) == [tmp_path / "a" / "b" / "c", tmp_path / "d", tmp_path / "e"]
+    assert list(sandbox.without(home / "venv", {home.resolve()})) == [home / "venv"]
+    assert list(sandbox.without(home, {home.resolve()})) == []
 
 
 def test_folder_of_the_checkout_is_not_granted() -> None:

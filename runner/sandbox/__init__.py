@@ -12,7 +12,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,32 +87,45 @@ class Prepared:
     uid: bool  # a user of the slot's own can be had, and finds the interpreter
 
 
-def readable_paths() -> list[Path]:
+def readable_paths(hidden: Iterable[Path] = ()) -> list[Path]:
     """Return what every fold reads: the interpreter, its packages, this package, system libraries, /proc, some of /sys.
 
-    Never the folder that this package lies in: a checkout also holds settings and data.
+    Never what is `hidden`, nor the folder that this package lies in, as a checkout also holds settings and data: of a
+    folder above one of these, a fold reads what lies beside it now.
     """
     runner = Path(__file__).resolve().parents[1]
+    hidden = {runner.parent, *(path.resolve() for path in hidden)}
     python = map(Path, (sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values(), *sys.path))
     python = {path for path in python if path.is_absolute() and path.resolve() not in runner.parents}
-    paths = {runner, *python, *map(Path, SYSTEM)}
+    paths = {runner, *(part for path in (*python, *map(Path, SYSTEM)) for part in without(path, hidden))}
     return sorted(path for path in paths if paths.isdisjoint(path.parents))
 
 
-def prepare(read: Iterable[Path] | None = None, *, uid: int | None = None) -> Prepared:
+def without(path: Path, hidden: Collection[Path]) -> Iterator[Path]:
+    """Yield a path; where one of the resolved paths `hidden` is or lies below it, what lies beside that."""
+    if not any(path.resolve() in (other, *other.parents) for other in hidden):
+        yield path
+    elif path.resolve() not in hidden:
+        with suppress(OSError):
+            for below in path.iterdir():
+                if not below.is_symlink():  # where it points to is another path's
+                    yield from without(below, hidden)
+
+
+def prepare(*, hidden: Iterable[Path] = (), uid: int | None = None) -> Prepared:
     """Probe the kernel and compute what `restrict` needs; forks throwaway children, so call it with one thread.
 
     Parameters
     ----------
-    read : what every fold may read; default `readable_paths()`.
+    hidden : what no fold may read, wherever it lies.
     uid : one of the slots' users, to try whether it can be had and reaches the interpreter.
     """
     if not LINUX:
         return Prepared(0, [], None, frozenset(), False)
-    paths = readable_paths() if read is None else list(read)
     return Prepared(
         landlock=landlock.abi(),
-        rules=landlock.rules(paths, landlock.READ) + landlock.rules(map(Path, SCRATCH_LIKE), landlock.WRITE),
+        rules=landlock.rules(readable_paths(hidden), landlock.READ)
+        + landlock.rules(map(Path, SCRATCH_LIKE), landlock.WRITE),
         filter=seccomp.program(),
         namespaces=namespaces.allowed(),
         uid=uid is not None and process.user_reaches(uid, modules()),

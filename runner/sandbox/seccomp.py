@@ -68,6 +68,7 @@ REFUSED: Numbers = {
     # files by other ways than their path, and what Landlock does not see
     "open_by_handle_at": (304, 265),
     "name_to_handle_at": (303, 264),
+    "truncate": (76, 45),  # before Linux 6.2
     "fanotify_init": (300, 262),
     "inotify_add_watch": (254, 27),
     "chown": (92, None),
@@ -123,6 +124,7 @@ ABSENT: Numbers = {  # libraries ask for these and do without
     "vmsplice": (278, 75),  # so are huge pages that a byte in a pipe keeps
     "splice": (275, 76),
     "tee": (276, 77),
+    "sendfile": (40, 71),
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
@@ -173,8 +175,10 @@ MADV_COLD, MADV_PAGEOUT = 20, 21
 MSG_OOB = 1
 PRIO_PROCESS = 0
 RLIMIT_CORE = 4
-SIGCONT = 18
+SIGCHLD, SIGCONT = 17, 18
+EXIT_SIGNAL = 0xFF
 O_SYNC = 0x101000  # with O_DSYNC
+O_TRUNC, O_ACCMODE = 0x200, 3
 O_DIRECT = (0x4000, 0x10000)  # of each architecture
 TO_THE_DISK = tuple(O_SYNC | direct for direct in O_DIRECT)
 FCNTLS = {  # not those that have signals sent, hold up whoever opens a file (F_SETLEASE), or enlarge a pipe
@@ -241,11 +245,27 @@ class Test:
     high: bool = False
 
 
+def opening(flags: int) -> list[Test]:
+    """Return the tests of a call that opens a file; `flags` is their argument's place."""
+    return [
+        Test(
+            flags, (0,), mask=TO_THE_DISK, result=fail(errno.EINVAL)
+        ),  # who waits for a disk cannot be killed meanwhile
+        # without O_WRONLY or O_RDWR, Landlock did not see it before Linux 6.2
+        Test(flags, (O_TRUNC, O_TRUNC | O_ACCMODE), mask=O_TRUNC | O_ACCMODE, among=False),
+    ]
+
+
 CHECKED = {
     # a thread with a table of descriptors of its own would hide what it has open, as it could by close_range
     "clone": (
         (56, 220),
-        [Test(0, (0, CLONE_FILES, CLONE_FILES | CLONE_THREAD), NEW_NAMESPACE_OR_SIBLING | CLONE_FILES | CLONE_THREAD)],
+        [
+            Test(
+                0, (0, CLONE_FILES, CLONE_FILES | CLONE_THREAD), NEW_NAMESPACE_OR_SIBLING | CLONE_FILES | CLONE_THREAD
+            ),
+            Test(0, (0, SIGCHLD), EXIT_SIGNAL),  # another, SIGCONT, would let a stopped parent go on
+        ],
     ),
     "close_range": ((436, 436), [Test(2, (0, CLOSE_RANGE_CLOEXEC))]),
     # a datagram socket of a pair could still send to any address, path or abstract
@@ -262,9 +282,8 @@ CHECKED = {
         (302, 261),
         [Test(0, (0,)), Test(1, (RLIMIT_CORE,), result=ALLOW), Test(2, (0,)), Test(2, (0,), high=True)],
     ),
-    # whoever waits for a disk cannot be killed meanwhile
-    "open": ((2, None), [Test(1, (0,), mask=TO_THE_DISK, result=fail(errno.EINVAL))]),
-    "openat": ((257, 56), [Test(2, (0,), mask=TO_THE_DISK, result=fail(errno.EINVAL))]),
+    "open": ((2, None), opening(flags=1)),
+    "openat": ((257, 56), opening(flags=2)),
     "fcntl": (
         (72, 25),
         [
