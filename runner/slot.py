@@ -21,10 +21,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from . import out_of_sight, procfs, sandbox, tree, wire
-from .folders import MOST_FILES, copy_files, folder_size, free_space, make_folders, wipe
+from . import procfs, sandbox, tree, wire
+from .folders import copy_files, make_folders, wipe
 from .log import Log
-from .look import Look, start_threads
+from .look import start_threads
+from .meter import LOOK_INTERVAL, Meter
 from .posted import DATA_FUNCTIONS, ORGANISER, PACKAGE, is_code
 from .settings import Place, Settings
 from .stem import NICENESS, Stem, serve
@@ -32,19 +33,11 @@ from .task import End, Limits, Usage
 from .waiting import Starter
 
 SHORT = 0.1  # seconds; a shorter task has the cores for itself, and the next child gets ready after it
-WATCH_INTERVAL = 0.05  # seconds between two looks at memory, on average
 MANY = 16  # processes; stopping more of them one by one may take long
-HURRY = 0.005  # seconds until the next look where the disk fills
-FILLING = 1 / 4  # of a task's limit, in files, between two looks
-FILES_INTERVAL = 0.25  # seconds between two looks at the files
-MAPS_INTERVAL = 0.5  # seconds between two looks at what is mapped
-FILES_SHARE = 1 / 3  # of the time that may go into each of these
 LOG_INTERVAL = 1.0  # seconds between two copies of the growing log
 PIPE_SIZE = 65536  # bytes read at once from the log
 MOST_PIECES = 1024  # of the log between two looks at the limits; a pipe holds at most 256, of a byte each: pipe(2)
 MARK_LENGTH = 65536  # bytes; a longer mark is none of ours
-SLOW = 0.5  # seconds that a look may take before the processes stand still for it
-EXACT_SHARE = 0.25  # of the time that may go into exact looks at memory
 MOST_MARKS = 64  # at once; the child waits for an answer after each
 MOST_NUMBERS = 64  # in a fact
 SENTENCE_LENGTH = 1000  # characters that the child may add to the last sentence
@@ -170,17 +163,8 @@ class Task:
         self._done: dict[str, Usage] = {}  # phases that are over
         self._facts: dict[str, Any] = {}  # what the marks say of the result
         self._claim: End | None = None  # the child's own account of its end
-        self._allowance = math.inf  # bytes, known when the child has started
-        self._exact_look = Look(self._too_much_exactly, 0.0, EXACT_SHARE)
-        self._files_look = Look(self._too_many_files, FILES_INTERVAL, FILES_SHARE)
-        self._folder_look = Look(self._too_much_in_folder, math.inf, FILES_SHARE)  # that nothing else holds up
-        self._maps_look = Look(out_of_sight.mapped, MAPS_INTERVAL, FILES_SHARE)
-        self._seen_maps = out_of_sight.OutOfSight()  # what is mapped, when it was last looked at
-        self._opened_memory = 0  # bytes of the kernel's for what is open, likewise
-        self._memory_files = 0  # bytes of files that are memory, likewise
         self._many = False  # processes, when they were last looked at
         self._held: set[int] = set()  # the processes that stand still until looks are over
-        self._free = free_space(self._settings.scratch)
 
     def _take_files(self, names: Sequence[str]) -> dict[str, int]:
         """Return the next files by these names; what stays in `_files` is the child's input."""
@@ -244,37 +228,45 @@ class Task:
             sandbox.sweep_shared_memory(self._settings.began, min(self._settings.starts))
 
     def _supervise(self) -> End:
-        self._start = self._since = time.monotonic()
-        self._cpu_time = tree.CpuTime(self._stem.pid, list(self._processes()))
-        self._cpu_start = self._cpu_since = self._cpu_time.begin
-        self._memory = self._hwm = tree.peak_memory(self._pid)
-        mapped = self._mapped = sum(os.fstat(fd).st_size for fd in self._files)
-        handed = [*self._files, *(file.fileno() for file in (self._result, *self._outputs))]
-        self._known = {out_of_sight.identity(os.fstat(fd)) for fd in handed}  # files without a path that are ours
-        self._disk = self._limits.disk + (mapped if self._kind == "split" else 0)  # posted files are copied
-        self._child.start(self._kind, self._job, self._process_limits(), mapped, handed)
-        return self._watch(self._child.log, self._child.marks)
-
-    def _process_limits(self) -> sandbox.ProcessLimits:
         limits = self._limits
-        return sandbox.ProcessLimits(
+        handed = [*self._files, *(file.fileno() for file in (self._result, *self._outputs))]
+        mapped = sum(os.fstat(fd).st_size for fd in self._files)
+        disk = limits.disk + (mapped if self._kind == "split" else 0)  # posted files are copied
+        self._start = time.monotonic()
+        self._meter = Meter(
+            self._pid,
+            self._stem.pid,
+            self._processes,
+            limits,
+            disk=disk,
+            mapped=mapped,
+            home=self._home,
+            scratch=self._settings.scratch,
+            handed=handed,
+            result=self._result,
+            labels=self._outputs[:1],
+            features=self._outputs[1:],
+        )
+        process_limits = sandbox.ProcessLimits(
             cpu=None if math.isinf(limits.cpu_time) else limits.cpu_time,
             memory=limits.memory,
             processes=limits.processes,
-            file_size=max(self._disk, limits.predictions),
+            file_size=max(disk, limits.predictions),
         )
+        self._child.start(self._kind, self._job, process_limits, mapped, handed)
+        return self._watch(self._child.log, self._child.marks)
 
     def _watch(self, log: int, marks: socket.socket) -> End:
         """Wait for the task's end, by itself or by ours."""
         poll = select.poll()
         for fd in (log, marks.fileno(), self._control.fileno(), *self._child.exited):
             poll.register(fd, select.POLLIN)
-        next_look = self._start + WATCH_INTERVAL
+        next_look = self._start + LOOK_INTERVAL
         deadline = self._start + self._limits.wall_time
         while True:
             if self._outbox:
                 poll.modify(self._control.fileno(), select.POLLIN | select.POLLOUT)
-            events = dict(poll.poll(1000 * max(min(next_look - time.monotonic(), WATCH_INTERVAL), 0)))
+            events = dict(poll.poll(1000 * max(min(next_look - time.monotonic(), LOOK_INTERVAL), 0)))
             if self._outbox and events.get(self._control.fileno(), 0) & select.POLLOUT:
                 self._flush_outbox()
                 poll.modify(self._control.fileno(), select.POLLIN)
@@ -300,18 +292,11 @@ class Task:
             if now >= next_look:
                 pids = list(self._stem.living(self._pid, self._starter.spare()))
                 self._many = len(pids) > MANY
-                if self._too_much_memory(pids):
-                    return self._end("memory_limit", self._limits.memory)
-                if self._too_much_cpu_time(pids):
-                    return self._end("cpu_limit", self._limits.cpu_time)
-                self._seen_maps = self._maps_look(pids, self._known, self._limits.memory) or self._seen_maps
-                filling = self._is_disk_filling()
-                exceeded = self._files_look(pids, self._seen_maps)
-                if exceeded := exceeded or self._folder_look({}, at_once=filling):
+                if exceeded := self._meter.look(pids):
                     return self._end(*exceeded)
                 self._hold_while_looks_take_long(pids)
-                pause = HURRY if filling else WATCH_INTERVAL  # what it finds is soon there
-                pause = random.uniform(0, 2 * pause)  # nobody knows when, and does what is not to be seen in between
+                # at a random time: nobody knows when, and does what is not to be seen in between
+                pause = random.uniform(0, 2 * self._meter.pause)
                 next_look = now + max(pause, 2 * (time.monotonic() - now))
             self._send_log(now)
 
@@ -323,13 +308,13 @@ class Task:
         return status
 
     def _exited(self, status: int) -> End:
-        if status == -signal.SIGXCPU and self._too_much_cpu_time(list(self._processes())):
+        if status == -signal.SIGXCPU and self._meter.too_much_cpu_time():
             return self._end("cpu_limit", self._limits.cpu_time)  # the kernel was first: RLIMIT_CPU, getrlimit(2)
         return self._end("exit", status)
 
     def _hold_while_looks_take_long(self, pids: Sequence[int]) -> None:
         """Stop the processes while a look takes long, again and again: they may hold it up, and use more meanwhile."""
-        if any(look.takes > SLOW for look in (self._exact_look, self._maps_look, self._files_look)):
+        if self._meter.is_held_up:
             by_itself = {pid for pid in pids if pid not in self._held and procfs.state(f"/proc/{pid}") == b"T"}
             self._held |= set(self._stop()) - by_itself
         elif self._held:
@@ -345,91 +330,10 @@ class Task:
 
     def _end(self, kind: str, detail: Any = None, fault: str | None = None) -> End:
         self._stopped = self._stop()  # first: measuring takes long where many are busy
-        phase, usage = self._phase, self._close_phase()
+        phase, usage = self._phase, self._meter.close_phase()
         if len(self._done) < len(self._phases):
             self._done[phase] = usage
         return End(kind, phase, detail, fault)
-
-    # Measuring
-
-    def _close_phase(self) -> Usage:
-        """Return what the present phase has taken until now, and let the next one begin."""
-        pids = list(self._processes())
-        now, cpu = time.monotonic(), self._cpu_time.read(pids)
-        sample = self._sample_memory(pids)
-        hwm = tree.peak_memory(self._pid)
-        if hwm > self._hwm:  # this process's peak, between two samples, lies in this phase
-            self._memory = max(self._memory, hwm)
-        usage = Usage(now - self._since, cpu - self._cpu_since, min(self._memory, self._allowance))
-        self._since, self._cpu_since, self._hwm, self._memory = now, cpu, hwm, sample
-        return usage
-
-    def _sample_memory(self, pids: Collection[int]) -> int:
-        self._resident = tree.memory(self._pid, pids)
-        self._memory = max(self._memory, self._resident.least)
-        return self._resident.least
-
-    def _too_much_memory(self, pids: Sequence[int]) -> bool:
-        self._sample_memory(pids)
-        unseen = self._opened_memory + sum(self._seen_maps.kernel.values())
-        if memory_files := self._memory_files + self._size_of_labels():
-            unseen += max(memory_files - tree.shared_memory(pids), 0)  # as far as they are not resident
-        if unseen > self._limits.memory:
-            return True
-        allowance = self._allowance - unseen
-        least, most = self._resident.least, self._resident.most
-        if least <= allowance and self._resident.shared_too > allowance:
-            shared = tree.shared_memory([pid for pid in pids if pid != self._pid])
-            least, most = least + shared, most + shared
-        return most > allowance and bool(self._exact_look(pids, allowance, least))
-
-    def _too_much_cpu_time(self, pids: Collection[int]) -> bool:
-        return self._cpu_time.read(pids) - self._cpu_start > self._limits.cpu_time
-
-    def _too_much_exactly(self, pids: Collection[int], allowance: float, least: float) -> bool:
-        """Whether processes use more than is allowed; where it cannot be told exactly, whether they use so `least`."""
-        exact = tree.proportional_memory(pids, allowance)
-        return (least if exact is None else exact) > allowance
-
-    def _too_many_files(self, pids: Iterable[int], mapped: out_of_sight.OutOfSight) -> tuple[str, int] | None:
-        """Return the kind of end and the limit, where the task's files are beyond one; note its memory out of sight.
-
-        The folder is looked at last: what is removed meanwhile must not count twice.
-        """
-        opened = out_of_sight.opened(pids, self._known)
-        self._opened_memory = sum(opened.kernel.values())
-        self._memory_files = sum((opened.memory | mapped.memory).values())
-        return self._too_much_in_folder(opened.files | mapped.files)
-
-    def _too_much_in_folder(self, removed: Mapping[out_of_sight.Identity, int]) -> tuple[str, int] | None:
-        """Return the same for what is in the folder, and files that were `removed`, of these sizes in bytes."""
-        size, files = folder_size(self._home, self._disk)
-        size += sum(removed.values()) + max(_size_on_disk(self._result) - self._limits.predictions, 0)
-        if max(size, self._size_of_features()) > self._disk:
-            return "disk_limit", self._limits.disk
-        return ("file_limit", MOST_FILES) if files > MOST_FILES else None
-
-    def _size_of_labels(self) -> int:
-        """Return the bytes that a split's labels take, in memory: its process may write to that file what it likes."""
-        return sum(_size_on_disk(file) for file in self._outputs[:1])
-
-    def _size_of_features(self) -> int:
-        """Return the bytes that a split's features take: it may write as much to these as to its other files."""
-        return sum(_size_on_disk(file) for file in self._outputs[1:])
-
-    def _made_too_much(self) -> tuple[str, int] | None:
-        """Return the kind of end and the limit, where what a split has made is beyond one, between two looks maybe."""
-        if self._size_of_labels() > self._limits.memory:
-            return "memory_limit", self._limits.memory
-        return ("disk_limit", self._limits.disk) if self._size_of_features() > self._disk else None
-
-    def _is_disk_filling(self) -> bool:
-        """Whether the disk has lost so much room since this was last true that the task may be near its limit."""
-        free = free_space(self._settings.scratch)
-        filling = self._free - free > self._disk * FILLING
-        if filling or free > self._free:
-            self._free = free
-        return filling
 
     # Reading what the child writes, telling the worker
 
@@ -465,15 +369,15 @@ class Task:
             return
         if failed := mark.get("failed"):
             self._take_claim(failed, self._log.shortened(one_line(str(mark["detail"]))), mark.get("fault"))
-        elif mark["mark"] == "started" and math.isinf(self._allowance):
+        elif mark["mark"] == "started" and not self._meter.has_begun:
             self._layers = [str(layer) for layer in mark["layers"]]
-            self._allowance = self._sample_memory([self._pid]) + self._mapped + self._limits.memory
+            self._meter.begin()
         elif mark["mark"] == "done" and len(self._done) == len(self._phases):
-            self._claim = self._end(*(self._made_too_much() or ["done"]))
+            self._claim = self._end(*(self._meter.made_too_much() or ["done"]))
         elif mark["mark"] == self._phase and len(self._done) < len(self._phases):
             self._facts[self._phase] = {key: value for key, value in mark.items() if is_fact(value)}
             phase = self._phase
-            self._done[phase] = Usage() if phase == "load" else self._close_phase()
+            self._done[phase] = Usage() if phase == "load" else self._meter.close_phase()
             if phase in STATES:
                 self._tell({"progress": {"state": STATES[phase], "usages": _plain(self._done)}})
 
@@ -511,11 +415,6 @@ def is_fact(value: Any) -> bool:
     if isinstance(value, list):
         return len(value) <= MOST_NUMBERS and all(type(n) is int and abs(n) < 2**63 for n in value)
     return isinstance(value, int) and abs(value) < 2**63
-
-
-def _size_on_disk(file: BinaryIO) -> int:
-    """Return the bytes of a file's blocks, and not its length: of those that nothing was written to, it has none."""
-    return os.fstat(file.fileno()).st_blocks * 512
 
 
 def one_line(text: str) -> str:

@@ -1,0 +1,190 @@
+"""What a task uses, measured from outside, beside its limits."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from . import out_of_sight, tree
+from .folders import MOST_FILES, folder_size, free_space
+from .look import Look
+from .task import Limits, Usage
+
+LOOK_INTERVAL = 0.05  # seconds between two looks at memory, on average
+HURRY = 0.005  # seconds until the next look where the disk fills
+FILLING = 1 / 4  # of a task's limit, in files, between two looks
+FILES_INTERVAL = 0.25  # seconds between two looks at the files
+MAPS_INTERVAL = 0.5  # seconds between two looks at what is mapped
+FILES_SHARE = 1 / 3  # of the time that may go into each of these
+EXACT_SHARE = 0.25  # of the time that may go into exact looks at memory
+SLOW = 0.5  # seconds that a look may take before it `is_held_up`
+
+Exceeded = tuple[str, float]  # the kind of end, and the value of the limit: see task.End
+
+
+class Meter:
+    """Measures one task, from now on: its time, its processes' memory and CPU time, its files.
+
+    Parameters
+    ----------
+    pid : its first process, a child of the process `stem`.
+    processes : returns all of them.
+    limits : what it may use, but for `disk`, the bytes of its files.
+    mapped : bytes of its inputs.
+    home : its folder, below `scratch`; it may put whatever it likes in its place.
+    handed : descriptors of files without a path that it has from us, inputs and the others.
+    result : the file of its predictions, or of a split's rows.
+    labels, features : the files of a split for these; the first is memory.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        stem: int,
+        processes: Callable[[], Iterable[int]],
+        limits: Limits,
+        *,
+        disk: int,
+        mapped: int,
+        home: Path,
+        scratch: Path,
+        handed: Iterable[int],
+        result: BinaryIO,
+        labels: Sequence[BinaryIO],
+        features: Sequence[BinaryIO],
+    ) -> None:
+        self._pid = pid
+        self._processes = processes
+        self._limits = limits
+        self._disk, self._mapped = disk, mapped
+        self._home, self._scratch = home, scratch
+        self._result, self._labels, self._features = result, labels, features
+        self._known = {out_of_sight.identity(os.fstat(fd)) for fd in handed}
+        self._since = time.monotonic()
+        self._cpu_time = tree.CpuTime(stem, list(processes()))
+        self._cpu_start = self._cpu_since = self._cpu_time.begin
+        self._memory = self._hwm = tree.peak_memory(pid)
+        self._allowance = math.inf  # bytes, known when the task has begun
+        self._exact_look = Look(self._too_much_exactly, 0.0, EXACT_SHARE)
+        self._files_look = Look(self._too_many_files, FILES_INTERVAL, FILES_SHARE)
+        self._folder_look = Look(self._too_much_in_folder, math.inf, FILES_SHARE)  # that nothing else holds up
+        self._maps_look = Look(out_of_sight.mapped, MAPS_INTERVAL, FILES_SHARE)
+        self._seen_maps = out_of_sight.OutOfSight()  # what is mapped, when it was last looked at
+        self._opened_memory = 0  # bytes of the kernel's for what is open, likewise
+        self._memory_files = 0  # bytes of files that are memory, likewise
+        self._free = free_space(scratch)
+        self._is_filling = False  # the disk, when it was last looked at
+
+    @property
+    def has_begun(self) -> bool:
+        return not math.isinf(self._allowance)
+
+    def begin(self) -> None:
+        """Note what the task has in memory before it does anything: its limit is on top of that, and of its inputs."""
+        self._allowance = self._sample_memory([self._pid]) + self._mapped + self._limits.memory
+
+    def close_phase(self) -> Usage:
+        """Return what the present phase has taken until now, and let the next one begin."""
+        pids = list(self._processes())
+        now, cpu = time.monotonic(), self._cpu_time.read(pids)
+        sample = self._sample_memory(pids)
+        hwm = tree.peak_memory(self._pid)
+        if hwm > self._hwm:  # this process's peak, between two samples, lies in this phase
+            self._memory = max(self._memory, hwm)
+        usage = Usage(now - self._since, cpu - self._cpu_since, min(self._memory, self._allowance))
+        self._since, self._cpu_since, self._hwm, self._memory = now, cpu, hwm, sample
+        return usage
+
+    # Looks
+
+    def look(self, pids: Sequence[int]) -> Exceeded | None:
+        """Return the first limit that the task is found to be beyond; what takes long is found at a later look."""
+        if self._too_much_memory(pids):
+            return "memory_limit", self._limits.memory
+        if self._too_much_cpu_time(pids):
+            return "cpu_limit", self._limits.cpu_time
+        self._seen_maps = self._maps_look(pids, self._known, self._limits.memory) or self._seen_maps
+        self._look_at_disk()
+        exceeded = self._files_look(pids, self._seen_maps)
+        return exceeded or self._folder_look({}, at_once=self._is_filling)
+
+    @property
+    def pause(self) -> float:
+        """The seconds from one look to the next, on average: what a filling disk leads to is soon there."""
+        return HURRY if self._is_filling else LOOK_INTERVAL
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether a look takes so long that the task may use more meanwhile than it finds."""
+        return any(look.takes > SLOW for look in (self._exact_look, self._maps_look, self._files_look))
+
+    def too_much_cpu_time(self) -> bool:
+        return self._too_much_cpu_time(list(self._processes()))
+
+    def made_too_much(self) -> Exceeded | None:
+        """Return the limit that what a split has made is beyond, since the last look maybe."""
+        if size_on_disk(self._labels) > self._limits.memory:
+            return "memory_limit", self._limits.memory
+        return ("disk_limit", self._limits.disk) if size_on_disk(self._features) > self._disk else None
+
+    def _sample_memory(self, pids: Collection[int]) -> int:
+        self._resident = tree.memory(self._pid, pids)
+        self._memory = max(self._memory, self._resident.least)
+        return self._resident.least
+
+    def _too_much_memory(self, pids: Sequence[int]) -> bool:
+        self._sample_memory(pids)
+        unseen = self._opened_memory + sum(self._seen_maps.kernel.values())
+        if memory_files := self._memory_files + size_on_disk(self._labels):
+            unseen += max(memory_files - tree.shared_memory(pids), 0)  # as far as they are not resident
+        if unseen > self._limits.memory:
+            return True
+        allowance = self._allowance - unseen
+        least, most = self._resident.least, self._resident.most
+        if least <= allowance and self._resident.shared_too > allowance:
+            shared = tree.shared_memory([pid for pid in pids if pid != self._pid])
+            least, most = least + shared, most + shared
+        return most > allowance and bool(self._exact_look(pids, allowance, least))
+
+    def _too_much_cpu_time(self, pids: Collection[int]) -> bool:
+        return self._cpu_time.read(pids) - self._cpu_start > self._limits.cpu_time
+
+    def _too_much_exactly(self, pids: Collection[int], allowance: float, least: float) -> bool:
+        """Whether processes use more than is allowed; where it cannot be told exactly, whether they use so `least`."""
+        exact = tree.proportional_memory(pids, allowance)
+        return (least if exact is None else exact) > allowance
+
+    def _too_many_files(self, pids: Iterable[int], mapped: out_of_sight.OutOfSight) -> Exceeded | None:
+        """Return the limit that the task's files are beyond; note its memory out of sight.
+
+        The folder is looked at last: what is removed meanwhile must not count twice.
+        """
+        opened = out_of_sight.opened(pids, self._known)
+        self._opened_memory = sum(opened.kernel.values())
+        self._memory_files = sum((opened.memory | mapped.memory).values())
+        return self._too_much_in_folder(opened.files | mapped.files)
+
+    def _too_much_in_folder(self, removed: Mapping[out_of_sight.Identity, int]) -> Exceeded | None:
+        """Return the same for what is in the folder, and files that were `removed`, of these sizes in bytes.
+
+        Of the result, what is beyond its own limit counts; a split may write as much again to its features.
+        """
+        size, files = folder_size(self._home, self._disk)
+        size += sum(removed.values()) + max(size_on_disk([self._result]) - self._limits.predictions, 0)
+        if max(size, size_on_disk(self._features)) > self._disk:
+            return "disk_limit", self._limits.disk
+        return ("file_limit", MOST_FILES) if files > MOST_FILES else None
+
+    def _look_at_disk(self) -> None:
+        """See whether it has lost so much room since it was last filling that the task may be near its limit."""
+        free = free_space(self._scratch)
+        self._is_filling = self._free - free > self._disk * FILLING
+        if self._is_filling or free > self._free:
+            self._free = free
+
+
+def size_on_disk(files: Iterable[BinaryIO]) -> int:
+    """Return the bytes of files' blocks, not their lengths: of those that nothing was written to, they have none."""
+    return sum(os.fstat(file.fileno()).st_blocks * 512 for file in files)
