@@ -6,10 +6,11 @@ import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 MOST_FILES = 20_000  # of one task
-LONGEST_PATH = 2000  # characters; to look far below takes long, and where a path ends (PATH_MAX), nothing is seen
+DEEPEST = 100  # folders in each other, all open at once while the last is looked at
 BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -30,36 +31,75 @@ def copy_files(folder: Path, files: Mapping[str, int], uid: int | None) -> None:
                 os.fchown(copy.fileno(), uid, uid)
 
 
-def folder_size(folder: Path, enough: int) -> tuple[int, int]:
-    """Return the bytes and the number of the files below `folder`; count no further than past `enough` or `MOST_FILES`.
+@dataclass
+class Size:
+    """What a folder holds.
 
-    What cannot be listed (a path that is too long, a folder closed by its mode) counts as too many files.
+    size : bytes on the disk. files : their number, folders included. missed : those that were gone, or had become
+    another, when they were looked at: moved to where was looked before, maybe.
     """
-    size = files = 0
+
+    size: int = 0
+    files: int = 0
+    missed: int = 0
+
+
+def folder_size(folder: Path, enough: int) -> Size:
+    """Return what there is below `folder`; count no further than past `enough` bytes or `MOST_FILES`.
+
+    What cannot be listed (folders too deep, a folder closed by its mode) counts as too many files. Folders are looked
+    at through descriptors, whatever they are called by now.
+    """
+    found = Size()
     linked: set[int] = set()  # the files found by one of several names
-    todo = [str(folder)]
-    while todo and size <= enough and files <= MOST_FILES:
-        try:
-            with os.scandir(todo.pop()) as entries:
-                for entry in entries:
-                    files += 1
-                    if files > MOST_FILES or len(entry.path) > LONGEST_PATH:
-                        files = MOST_FILES + 1
-                        break
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:  # gone meanwhile, as others are not
-                        continue
-                    size += 512 if status.st_ino in linked else max(status.st_blocks * 512, 512)
-                    if status.st_nlink > 1:
-                        linked.add(status.st_ino)
-                    if stat.S_ISDIR(status.st_mode):
-                        todo.append(entry.path)
-        except (FileNotFoundError, NotADirectoryError):  # gone meanwhile
-            continue
-        except OSError:
-            files = MOST_FILES + 1
-    return size, files
+    below: list[tuple[int | None, list[str]]] = [(None, [str(folder)])]  # with those in each that are still to be seen
+    while below and found.size <= enough and found.files <= MOST_FILES:
+        fd, names = below[-1]
+        if not names:
+            _close(below.pop()[0])
+        elif len(below) > DEEPEST:
+            found.files = MOST_FILES + 1
+        else:
+            try:
+                below.append(_look(names.pop(), fd, found, linked))
+            except (FileNotFoundError, NotADirectoryError):
+                found.missed += fd is not None  # the first was moved as a whole
+            except OSError:
+                found.files = MOST_FILES + 1
+    for fd, _names in below:
+        _close(fd)
+    return found
+
+
+def _look(name: str, parent: int | None, found: Size, linked: set[int]) -> tuple[int, list[str]]:
+    """Add what lies in a folder to what was `found`; return its descriptor, and the names of the folders in it."""
+    folder = os.open(name, BELOW, dir_fd=parent)
+    try:
+        names = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                found.files += 1
+                if found.files > MOST_FILES:
+                    break
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    found.missed += 1
+                    continue
+                found.size += 512 if status.st_ino in linked else max(status.st_blocks * 512, 512)
+                if status.st_nlink > 1:
+                    linked.add(status.st_ino)
+                if stat.S_ISDIR(status.st_mode):
+                    names.append(entry.name)
+        return folder, names
+    except BaseException:
+        os.close(folder)
+        raise
+
+
+def _close(folder: int | None) -> None:
+    if folder is not None:
+        os.close(folder)
 
 
 def free_space(folder: Path) -> int:

@@ -8,7 +8,7 @@ import select
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -294,11 +294,13 @@ def _fold_outcome(task: FoldTask, content: dict[str, Any], files: Sequence[Binar
     """Judge a fold by what its processes left: TESTED where both predictions are what they must be."""
     [result] = files
     end = End(**content["end"])
+    if end.kind == "done" and os.fstat(result.fileno()).st_size > task.limits.predictions:  # whoever wrote it
+        end = replace(end, kind="output", detail=task.limits.predictions)
     cause, sentence = conclude(end)
     if _is_of_the_data_set(task, end, cause):
         cause = "data_error"
         sentence = f"{sentence.removesuffix('.')}. {OF_THE_DATA_SET}"
-    elif end.kind == "outside":
+    elif end.kind == "outside" and task.specific:
         sentence += ". No line of the submission takes part: it came up where the data set's own file used it."
     elif end.phase == "load" and cause == "timeout":
         # No line of the submission has run: the data is too large for so little time, or the process stood still.

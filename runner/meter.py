@@ -19,7 +19,8 @@ FILES_INTERVAL = 0.25  # seconds between two looks at the files
 MAPS_INTERVAL = 0.5  # seconds between two looks at what is mapped
 FILES_SHARE = 1 / 3  # of the time that may go into each of these
 EXACT_SHARE = 0.25  # of the time that may go into exact looks at memory
-SLOW = 0.5  # seconds that a look may take before it `is_held_up`
+SLOW = 0.5  # seconds that a look may take; meanwhile the task may use more
+MOST_MISSES = 2  # looks in a row that do not find all; files that come and go make one
 
 Exceeded = tuple[str, float]  # the kind of end, and the value of the limit: see task.End
 
@@ -67,6 +68,7 @@ class Meter:
         self._cpu_start = self._cpu_since = self._cpu_time.begin
         self._memory = self._hwm = tree.peak_memory(pid)
         self._allowance = math.inf  # bytes, known when the task has begun
+        self._own_shared_memory = False  # whether /dev/shm is the task's own, likewise
         self._exact_look = Look(self._too_much_exactly, 0.0, EXACT_SHARE)
         self._files_look = Look(self._too_many_files, FILES_INTERVAL, FILES_SHARE)
         self._folder_look = Look(self._too_much_in_folder, math.inf, FILES_SHARE)  # that nothing else holds up
@@ -76,13 +78,15 @@ class Meter:
         self._memory_files = 0  # bytes of files that are memory, likewise
         self._free = free_space(scratch)
         self._is_filling = False  # the disk, when it was last looked at
+        self._misses = 0  # looks in a row at the folder that did not find all
 
     @property
     def has_begun(self) -> bool:
         return not math.isinf(self._allowance)
 
-    def begin(self) -> None:
+    def begin(self, own_shared_memory: bool) -> None:
         """Note what the task has in memory before it does anything: its limit is on top of that, and of its inputs."""
+        self._own_shared_memory = own_shared_memory
         self._allowance = self._sample_memory([self._pid]) + self._mapped + self._limits.memory
 
     def close_phase(self) -> Usage:
@@ -107,7 +111,7 @@ class Meter:
             return "cpu_limit", self._limits.cpu_time
         self._seen_maps = self._maps_look(pids, self._known, self._limits.memory) or self._seen_maps
         self._look_at_disk()
-        exceeded = self._files_look(pids, self._seen_maps)
+        exceeded = self._files_look(pids, self._seen_maps, at_once=self.is_evaded)
         return exceeded or self._folder_look({}, at_once=self._is_filling)
 
     @property
@@ -116,9 +120,10 @@ class Meter:
         return HURRY if self._is_filling else LOOK_INTERVAL
 
     @property
-    def is_held_up(self) -> bool:
-        """Whether a look takes so long that the task may use more meanwhile than it finds."""
-        return any(look.takes > SLOW for look in (self._exact_look, self._maps_look, self._files_look))
+    def is_evaded(self) -> bool:
+        """Whether looks may not find all that the task uses: one takes long, or files move away from them each time."""
+        looks = (self._exact_look, self._maps_look, self._files_look)
+        return self._misses >= MOST_MISSES or any(look.takes > SLOW for look in looks)
 
     def too_much_cpu_time(self) -> bool:
         return self._too_much_cpu_time(list(self._processes()))
@@ -162,20 +167,23 @@ class Meter:
         The folder is looked at last: what is removed meanwhile must not count twice.
         """
         opened = out_of_sight.opened(pids, self._known)
+        device, shared = out_of_sight.own_shared_memory(pids) if self._own_shared_memory else (None, 0)
+        removed = {file: size for file, size in (opened.files | mapped.files).items() if file[0] != device}
         self._opened_memory = sum(opened.kernel.values())
-        self._memory_files = sum((opened.memory | mapped.memory).values())
-        return self._too_much_in_folder(opened.files | mapped.files)
+        self._memory_files = sum((opened.memory | mapped.memory).values()) + shared
+        return self._too_much_in_folder(removed)
 
     def _too_much_in_folder(self, removed: Mapping[out_of_sight.Identity, int]) -> Exceeded | None:
         """Return the same for what is in the folder, and files that were `removed`, of these sizes in bytes.
 
         Of the result, what is beyond its own limit counts; a split may write as much again to its features.
         """
-        size, files = folder_size(self._home, self._disk)
-        size += sum(removed.values()) + max(size_on_disk([self._result]) - self._limits.predictions, 0)
+        folder = folder_size(self._home, self._disk)
+        self._misses = self._misses + 1 if folder.missed else 0
+        size = folder.size + sum(removed.values()) + max(size_on_disk([self._result]) - self._limits.predictions, 0)
         if max(size, size_on_disk(self._features)) > self._disk:
             return "disk_limit", self._limits.disk
-        return ("file_limit", MOST_FILES) if files > MOST_FILES else None
+        return ("file_limit", MOST_FILES) if folder.files > MOST_FILES else None
 
     def _look_at_disk(self) -> None:
         """See whether it has lost so much room since it was last filling that the task may be near its limit."""

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from . import procfs
+from .sandbox.namespaces import SHARED_MEMORY
 from .sandbox.system import get_file
 
 PIDFD_THREAD = os.O_EXCL  # since Linux 6.9: pidfd_open(2)
 SOCKET_MEMORY = 425_984  # bytes, by default the most that one may have on its way: wmem_max of socket(7), doubled
 PIPE_MEMORY = 65_536  # bytes, its capacity: pipe(7)
-PROC_MEMORY = 65_536  # bytes that an open file of /proc may keep of what it has told; most keep a page
+TOLD_MEMORY = 65_536  # bytes that an open file of the kernel's may keep of what it has told; most keep a page
+FOLDER_MEMORY = 32_768  # bytes that an open folder may keep of its listing, as on ext4
 ENTRY_SIZE = 200  # bytes of the kernel's record of a lock, or of a descriptor that another watches
 ENTRIES = (b"\nlock:", b"\ntfd:")  # lines of proc_pid_fdinfo(5), never the first
 MAP_SIZE = 256  # bytes of the kernel's record of a map, with its share of what leads to it
@@ -57,22 +59,29 @@ def identity(status: os.stat_result) -> Identity:
 def opened(pids: Iterable[int], known: Container[Identity]) -> OutOfSight:
     """Return what the processes have open. What may grow unseen counts with the most that it may hold."""
     found = OutOfSight()
+    told: list[Identity] = []  # the files of the kernel's
+    longest = 0  # bytes that one of them tells
     for pid in pids:
         folder = procfs.folder(pid)
-        for status in _found([f"{folder}/cwd"]):
+        for status in _found([f"{folder}/cwd", f"{folder}/exe"]):
             found.add_file(status, known)
         for number, status in _descriptors(pid, folder):
             if stat.S_ISSOCK(status.st_mode):
                 found.kernel[identity(status)] = SOCKET_MEMORY
             elif stat.S_ISFIFO(status.st_mode):
                 found.kernel[identity(status)] = PIPE_MEMORY
-            elif status.st_dev == proc_device():
-                found.kernel[pid, number] = PROC_MEMORY
+            elif _is_told(status):
+                told.append((pid, number))
             else:
                 found.add_file(status, known)
+                if stat.S_ISDIR(status.st_mode):
+                    found.kernel[pid, number, -1] = FOLDER_MEMORY
                 locked = identity(status) if stat.S_IFMT(status.st_mode) else (number,)  # those of a file are its own
                 if (pid, *locked) not in found.kernel:
-                    found.kernel[pid, *locked] = ENTRY_SIZE * _count_entries(f"{folder}/fdinfo/{number}")
+                    info = _info(f"{folder}/fdinfo/{number}")
+                    longest = max(longest, len(info))
+                    found.kernel[pid, *locked] = ENTRY_SIZE * sum(info.count(beginning) for beginning in ENTRIES)
+    found.kernel.update(dict.fromkeys(told, max(TOLD_MEMORY, 2 * longest)))  # a buffer doubles until all fits
     return found
 
 
@@ -151,17 +160,32 @@ def _copies(process: int, numbers: Iterable[int]) -> Iterator[tuple[int, os.stat
             yield number, status
 
 
-def _count_entries(path: str) -> int:
+def _is_told(status: os.stat_result) -> bool:
+    """Whether a file has no content but what the kernel tells when it is read: of /proc, /sys, control groups."""
+    of_no_disk = os.major(status.st_dev) == 0 and stat.S_ISREG(status.st_mode) and not status.st_blocks
+    return status.st_dev == proc_device() or (of_no_disk and status.st_nlink > 0)
+
+
+def _info(path: str) -> bytes:
     with suppress(OSError):
-        text = procfs.read(path)
-        return sum(text.count(beginning) for beginning in ENTRIES)
-    return 0
+        return procfs.read(path)
+    return b""
 
 
 def _found(paths: Iterable[str]) -> Iterator[os.stat_result]:
     for path in paths:
         with suppress(OSError):
             yield os.stat(path)
+
+
+def own_shared_memory(pids: Iterable[int]) -> tuple[int | None, int]:
+    """Return the device of the processes' own /dev/shm, None where it cannot be seen, and the bytes that are in it."""
+    for pid in pids:
+        with suppress(OSError):
+            place = f"{procfs.folder(pid)}/root{SHARED_MEMORY}"
+            room = os.statvfs(place)
+            return os.stat(place).st_dev, (room.f_blocks - room.f_bfree) * room.f_frsize
+    return None, 0
 
 
 @cache

@@ -294,7 +294,7 @@ class Task:
                 self._many = len(pids) > MANY
                 if exceeded := self._meter.look(pids):
                     return self._end(*exceeded)
-                self._hold_while_looks_take_long(pids)
+                self._hold_while_it_evades(pids)
                 # at a random time: nobody knows when, and does what is not to be seen in between
                 pause = random.uniform(0, 2 * self._meter.pause)
                 next_look = now + max(pause, 2 * (time.monotonic() - now))
@@ -312,9 +312,9 @@ class Task:
             return self._end("cpu_limit", self._limits.cpu_time)  # the kernel was first: RLIMIT_CPU, getrlimit(2)
         return self._end("exit", status)
 
-    def _hold_while_looks_take_long(self, pids: Sequence[int]) -> None:
-        """Stop the processes while a look takes long, again and again: they may hold it up, and use more meanwhile."""
-        if self._meter.is_held_up:
+    def _hold_while_it_evades(self, pids: Sequence[int]) -> None:
+        """Stop the processes while looks do not find all, again and again: whatever still runs may let others go on."""
+        if self._meter.is_evaded:
             by_itself = {pid for pid in pids if pid not in self._held and procfs.state(f"/proc/{pid}") == b"T"}
             self._held |= set(self._stop()) - by_itself
         elif self._held:
@@ -371,7 +371,7 @@ class Task:
             self._take_claim(failed, self._log.shortened(one_line(str(mark["detail"]))), mark.get("fault"))
         elif mark["mark"] == "started" and not self._meter.has_begun:
             self._layers = [str(layer) for layer in mark["layers"]]
-            self._meter.begin()
+            self._meter.begin(own_shared_memory="shm" in self._layers)
         elif mark["mark"] == "done" and len(self._done) == len(self._phases):
             self._claim = self._end(*(self._meter.made_too_much() or ["done"]))
         elif mark["mark"] == self._phase and len(self._done) < len(self._phases):

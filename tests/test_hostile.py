@@ -138,6 +138,9 @@ ROWS = [
     ends("hides_page_tables", *MEMORY, levels=BOTH_ENDS),
     ends("fills_memory_by_records_of_maps", *MEMORY, levels=("root", "ordinary")),
     little("fills_memory_by_buffers_of_proc"),
+    little("fills_memory_by_buffers_of_sys"),
+    little("fills_memory_by_what_locks_tell"),
+    little("fills_memory_by_open_folders"),
     little("fills_memory_by_watches"),
     little("fills_memory_by_locks"),
     little("fills_memory_by_chains_of_maps"),
@@ -156,6 +159,11 @@ ROWS = [
         "fills_memory_by_memfd", "train_error", "Failed while training: OSError: [Errno 38] Function not implemented",
         levels=RESTRICTED,
     ),
+    ends(
+        "fills_memory_by_policies", "train_error",
+        "Failed while training: PermissionError: [Errno 1] Operation not permitted", levels=RESTRICTED,
+    ),
+    ends("fills_memory_beside_shared_memory", *MEMORY, levels=("root", "ordinary")),
     ends(
         "fills_memory_by_pipes", "train_error", "Failed while training: OSError: [Errno 38] Function not implemented",
         levels=RESTRICTED,
@@ -178,6 +186,8 @@ ROWS = [
         "Failed while training: OSError: [Errno 22] Invalid argument: 'slow'", levels=RESTRICTED,
     ),
     ends("fills_disk_by_its_result", *DISK, limits={"predictions": 1_000_000}),
+    ends("fills_disk_by_running_programs", *DISK, levels=("root", "ordinary")),
+    ends("fills_disk_in_folders_that_move", *DISK),
     ends("fills_inodes", *FILES),
     ends("fills_disk_by_removed_files", *DISK, levels=("root", "ordinary")),
     ends("fills_disk_behind_a_dead_main_thread", *DISK, levels=("root", "ordinary")),
@@ -305,6 +315,7 @@ ROWS = [
     fine("forges_garbage"),
     fine("forges_a_fault_of_ours"),
     ends("forges_a_fault_in_the_first_phase", "train_error", "Failed while training: x"),
+    ends("forges_a_fault_of_its_data_set", "train_error", "Failed while training: x", levels=BOTH_ENDS),
     bad("forges_an_empty_sentence", "The predictions are no array of numbers."),
     bad("forges_a_sentence_that_no_database_holds", "\N{REPLACEMENT CHARACTER} ?"),
     ends(

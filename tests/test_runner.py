@@ -338,8 +338,10 @@ def test_a_fold_without_the_time_to_load_its_data_is_not_the_submissions_fault(s
     )  # fmt: skip
 
 
-def test_predictions_beyond_the_limit_are_refused(slot: Slot, iris: Data) -> None:
-    outcome, _events = run(slot, iris.task("forest", np.arange(90), with_limits(predictions=3000)))
+@pytest.mark.parametrize("submission", ["forest", "changes_the_flags_of_its_result"])
+def test_predictions_beyond_the_limit_are_refused(slot: Slot, iris: Data, submission: str) -> None:
+    """The second writes them itself, and says that it is done."""
+    outcome, _events = run(slot, iris.task(submission, np.arange(90), with_limits(predictions=3000)))
     assert (outcome.state, outcome.cause) == ("ERROR", "output")
     expected = "The predictions do not fit into 0.003 MB, the limit, while predicting the test rows."
     assert outcome.log_messages.splitlines()[-1] == expected

@@ -361,7 +361,7 @@ def verdict(code: bytes, audit: int, number: int, arguments: tuple[int, ...] = (
 
 
 BY_ARGUMENT = {  # arguments that a checked call is allowed with, and refused with
-    "clone": ([(17,), (0x3D0F00,), (0x4111,)], [(0x10900,), (0x10000011,), (0x8011,), (18,)]),
+    "clone": ([(17,), (0x3D0F00,), (0x4111,)], [(0x10900,), (0x3D0D00,), (0x10000011,), (0x8011,), (18,)]),
     "close_range": ([(3, 9, 0), (3, 9, 4)], [(3, 9, 2), (3, 9, 6)]),
     "socketpair": ([(1, 1), (1, 0x80805)], [(1, 2), (16, 1)]),
     "preadv2": ([(3, 0, 1, 5)], [(3, 0, 1, 5, 0, 8), (3, 0, 1, 5, 0, 0x80)]),

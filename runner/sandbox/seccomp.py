@@ -30,6 +30,9 @@ REFUSED: Numbers = {
     "kcmp": (312, 272),
     "move_pages": (279, 239),
     "migrate_pages": (256, 238),
+    "mbind": (237, 235),  # of shared memory, a policy of each page stays, though no page is there
+    "set_mempolicy": (238, 237),
+    "set_mempolicy_home_node": (450, 450),
     "pidfd_getfd": (438, 438),
     "pidfd_send_signal": (424, 424),
     "rt_sigqueueinfo": (129, 138),
@@ -168,7 +171,7 @@ PRETENDED: Numbers = {  # honest code fails if these fail
 FIRST_UNKNOWN = 457  # newer calls than those considered here; x32 calls (from 0x40000000 on) too
 
 NEW_NAMESPACE_OR_SIBLING = 0x7E028000  # CLONE_NEW* and CLONE_PARENT
-CLONE_FILES, CLONE_THREAD = 0x400, 0x10000
+CLONE_FS, CLONE_FILES, CLONE_THREAD = 0x200, 0x400, 0x10000
 CLOSE_RANGE_CLOEXEC = 4
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
 MADV_COLD, MADV_PAGEOUT = 20, 21
@@ -257,12 +260,14 @@ def opening(flags: int) -> list[Test]:
 
 
 CHECKED = {
-    # a thread with a table of descriptors of its own would hide what it has open, as it could by close_range
+    # a thread with descriptors or a current folder of its own would hide what it has open, as it could by close_range
     "clone": (
         (56, 220),
         [
             Test(
-                0, (0, CLONE_FILES, CLONE_FILES | CLONE_THREAD), NEW_NAMESPACE_OR_SIBLING | CLONE_FILES | CLONE_THREAD
+                0,
+                (0, CLONE_FS, CLONE_FILES, CLONE_FS | CLONE_FILES, CLONE_FS | CLONE_FILES | CLONE_THREAD),
+                mask=NEW_NAMESPACE_OR_SIBLING | CLONE_FS | CLONE_FILES | CLONE_THREAD,
             ),
             Test(0, (0, SIGCHLD), EXIT_SIGNAL),  # another, SIGCONT, would let a stopped parent go on
         ],
