@@ -62,7 +62,6 @@ class Listener(SimpleWorker):
         self.job_stopped = False  # by RQ's stop command
         self.wakes, self._waker = os.pipe()  # readable when there is news
         os.set_blocking(self._waker, False)
-        signal.signal(signal.SIGTERM, self.request_stop)
         jobs.Job.functions = dict(functions)
         patient = jobs.connection(config, patient=True)
         self._impatient = jobs.connection(config)
@@ -76,11 +75,12 @@ class Listener(SimpleWorker):
             job_class=jobs.Job,
             serializer=JSONSerializer,
         )
+        signal.signal(signal.SIGTERM, self.request_stop)  # before, it ends the process: RQ forgets requests made so far
 
     # ---- stopping
 
     def _install_signal_handlers(self) -> None:
-        """Ours are there since before the first connection."""
+        """Ours are there since before the worker is seen by others."""
 
     def request_stop(self, _signum: int = 0, _frame: object = None) -> None:
         """Take no further job; what runs has GRACE_PERIOD from now on."""

@@ -49,23 +49,26 @@ class Processes:
         Where the machine has no process to give, another try is due after a pause.
         """
         gc.freeze()  # pages stay shared: gc's writes would copy them
+        # Until the child has handlers of its own: ours would only note there that we are to stop
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             pid = os.fork()
+            if pid == 0:
+                self._be_child(name, run, mask)
+            self._running[pid] = (name, time.monotonic())
         except OSError as error:
             log.error("%s: not started, another try in %.1f s: %s", name, self._pause(name), error)
-            return
-        if pid:
-            self._running[pid] = (name, time.monotonic())
-        else:
-            self._be_child(name, run)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def _be_child(self, name: str, run: Callable[[], None]) -> NoReturn:
+    def _be_child(self, name: str, run: Callable[[], None], mask: set[signal.Signals]) -> NoReturn:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # at a terminal it comes to all: the parent decides
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._wake.close()
             self._waker.close()
             run()

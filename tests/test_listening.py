@@ -1,8 +1,11 @@
 """A worker's side of the queues, alone: what a job costs, what is shown of it, and what is left of it."""
 
 import signal
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +16,23 @@ from rq.suspension import resume, suspend
 
 import disk
 import jobs
+import servers
 from config import Config
 from listening import Listener
-from servers import wait_until
+from servers import ROOT, wait_until
 
 SOON = 60  # seconds: a deadline, not a wait
 Run = Callable[[str], None]
+STARTS = """
+import sys
+from pathlib import Path
+import disk
+from config import Config
+from listening import Listener
+
+home, url = Path(sys.argv[1]), sys.argv[2]
+Listener(["high"], Config(DATARUN_HOME=home, REDIS_URL=url), {}, disk.Disk(home)).work()
+"""
 
 
 @pytest.fixture
@@ -127,3 +141,14 @@ def test_a_worker_registers_again_where_redis_has_lost_its_data(listener: Listen
         assert queue.ttl(listener.key) > 0
 
     work(listener, lambda _task_id: None, lose_data)
+
+
+def test_a_worker_that_still_starts_is_ended(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(SOON)
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-c", STARTS, tmp_path, url]
+        with servers.running(command, tmp_path / "log", cwd=ROOT) as process, silent.accept()[0] as connection:
+            assert connection.recv(1)  # its first command, which nobody answers
+            process.terminate()
+            assert process.wait(SOON) == -signal.SIGTERM
