@@ -3,11 +3,10 @@
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import click
 from flask import Flask, request
-from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import secrecy
@@ -50,10 +49,20 @@ def bare_app(config: Config) -> Flask:
     if hops := config.PROXY_HOPS:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)
     make_home(config.DATARUN_HOME)
-    if config.database_url.startswith("sqlite"):
-        secrecy.close_database(Path(make_url(config.database_url).database or ""))
     db.init_app(app)
+    if file := database_file(app):
+        secrecy.close_database(file)
     return app
+
+
+def database_file(app: Flask) -> Path | None:
+    """Return the file of an SQLite database; None where it is in memory, or another database."""
+    with app.app_context():
+        url = db.engine.url  # in which Flask-SQLAlchemy has completed a relative path, by `instance` in the checkout
+    in_memory = url.database in (None, "", ":memory:") or url.query.get("mode") == "memory"
+    if url.get_backend_name() != "sqlite" or in_memory:
+        return None
+    return Path(unquote(urlsplit(url.database).path) if "uri" in url.query else url.database)
 
 
 def make_home(home: Path) -> None:

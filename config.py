@@ -95,7 +95,8 @@ class Config:
     )
     DATABASE_URL: str = setting(
         "",
-        "of PostgreSQL (`postgres://...`) or SQLite (`sqlite:///...`)",
+        "of PostgreSQL (`postgres://...`) or SQLite (`sqlite:////path`; a relative path begins at `instance` in the "
+        "checkout)",
         shown="SQLite in `DATARUN_HOME`",
         schemes=(*POSTGRESQL, "sqlite"),
         fault=database_fault,

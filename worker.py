@@ -35,7 +35,7 @@ import recording
 import revision
 import schemas
 import secrecy
-from app import bare_app
+from app import bare_app, database_file
 from cache import Cache
 from config import CORES, ROOT, Config, environment
 from listening import Listener
@@ -395,7 +395,7 @@ def main(queues: list[str]) -> int:
     while not (processes.stopping or home.may_start()):
         processes.wait(disk.LOOK_INTERVAL)
     try:
-        zygote = start_zygote(config)
+        zygote = start_zygote(app, config)
     except RuntimeError as error:
         log.error("not started: %s", error)
         return 1
@@ -404,7 +404,7 @@ def main(queues: list[str]) -> int:
         while not processes.stopping:
             if zygote.poll() is not None:
                 processes.end("worker", config.GRACE_PERIOD + STOP_MARGIN)  # slots outlive it for a while
-                zygote = restart_zygote(config, processes)
+                zygote = restart_zygote(app, config, processes)
                 continue
             if processes.lacks("reconciler"):
                 processes.fork("reconciler", partial(reconcile, app, config, zygote))
@@ -420,7 +420,7 @@ def main(queues: list[str]) -> int:
     return 0
 
 
-def start_zygote(config: Config) -> Zygote:
+def start_zygote(app: Flask, config: Config) -> Zygote:
     """Start the zygote; raise RuntimeError where it cannot run submissions, or cannot isolate them well enough."""
     home = config.DATARUN_HOME
     cache = home / "cache"
@@ -432,7 +432,7 @@ def start_zygote(config: Config) -> Zygote:
         threads=max(1, CORES // config.WORKER_CONCURRENCY),
         environ=environment(),
         first_uid=config.SLOT_UID,
-        secrets=[home / "queue", cache, home / "datarun.sqlite", ROOT / ".env"],
+        secrets=list(filter(None, (home / "queue", cache, database_file(app), ROOT / ".env"))),
     )
     zygote.start()
     log.info("isolation: %s. %s", zygote.isolation, zygote.missing)
@@ -454,11 +454,11 @@ def check_slot_users(config: Config) -> None:
             raise RuntimeError(f"SLOT_UID is {first}, and user {uid} is {account}; expected numbers of no account")
 
 
-def restart_zygote(config: Config, processes: Processes) -> Zygote:
+def restart_zygote(app: Flask, config: Config, processes: Processes) -> Zygote:
     """Start another zygote; where the machine is in trouble, try until it works or we are to stop."""
     while True:
         try:
-            return start_zygote(config)
+            return start_zygote(app, config)
         except (RuntimeError, OSError) as error:
             if processes.stopping:
                 raise

@@ -11,9 +11,11 @@ import pytest
 
 import secrecy
 import servers
-from app import create_app
+import worker
+from app import Application, create_app
 from config import Config
 from models import db
+from runner import Zygote
 from servers import ROOT
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux closes memory")
@@ -82,6 +84,52 @@ def test_the_home_folder_lets_folds_pass_and_nobody_look(tmp_path: Path) -> None
         db.engine.dispose()
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:////nowhere/at/all/db"])
-def test_a_database_without_a_file_is_no_error(tmp_path: Path, url: str) -> None:
-    create_app(Config(DATARUN_HOME=tmp_path, DATABASE_URL=url))
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home folder beside that in which relative databases are; the working directory is a third, without files."""
+    for name in ("home", "working"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "working")
+    monkeypatch.setattr(Application, "auto_find_instance_path", lambda _self: str(tmp_path / "instance"))
+    yield tmp_path / "home"
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("sqlite:///db", "db"),
+        ("sqlite:///db?timeout=5", "db"),
+        ("sqlite:///file:db?uri=true", "db"),
+        ("sqlite:///file:a%20db?uri=true&cache=private", "a db"),
+        ("sqlite:///file:{}/instance/db?uri=true", "db"),
+        ("sqlite:///file://{}/instance/db?uri=true", "db"),
+    ],
+)
+def test_a_database_of_any_spelling_is_for_us_alone_and_tried_by_the_self_test(
+    elsewhere: Path, url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, tried = elsewhere.parent / "instance", []
+    monkeypatch.setattr(Zygote, "start", lambda self: tried.extend(self._settings["secrets"]))
+    folder.mkdir()
+    config = Config(DATARUN_HOME=elsewhere, DATABASE_URL=url.format(elsewhere.parent), MIN_ISOLATION="none")
+    mask = os.umask(0o022)
+    try:
+        app = create_app(config)
+        with app.app_context():
+            db.create_all()
+            modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+            db.engine.dispose()
+    finally:
+        os.umask(mask)
+    assert modes == dict.fromkeys((name, f"{name}-wal", f"{name}-shm"), 0o600)
+    worker.start_zygote(app, config)
+    assert tried == [str(folder / name)]
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:db?uri=true&mode=memory", "sqlite:////nowhere/at/all/db"]
+)
+def test_a_database_without_a_file_is_no_error(elsewhere: Path, url: str) -> None:
+    create_app(Config(DATARUN_HOME=elsewhere, DATABASE_URL=url))
+    assert list(elsewhere.parent.glob("*/*")) == []

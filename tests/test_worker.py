@@ -185,11 +185,13 @@ def test_unknown_queue_is_refused(start: Callable[..., Running]) -> None:
 # ---- the row changes under a running fold
 
 
-def test_worker_that_cannot_isolate_well_enough_is_refused(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_cannot_isolate_well_enough_is_refused(
+    app: Flask, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     without_landlock = [layer for layer in LAYERS if "landlock" not in layer and layer != "uid"]
     monkeypatch.setattr(worker, "Zygote", partial(Zygote, layers=without_landlock))
     with pytest.raises(RuntimeError, match=r"^isolation is none, MIN_ISOLATION is partial\. Missing: .*Landlock"):
-        worker.start_zygote(config)
+        worker.start_zygote(app, config)
 
 
 def test_replaced_fold_is_stopped_and_writes_nothing(shared: Running) -> None:
