@@ -3,14 +3,14 @@
 python dashboard.py     http://127.0.0.1:9181/rq/ (DASHBOARD_PORT), with the same REDIS_URL and DATABASE_URL
 """
 
-import os
 import sys
 
 from flask import Flask, redirect
 
 import api
+import web
 from app import bare_app
-from config import ROOT, Config
+from config import Config
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -25,10 +25,8 @@ def main() -> None:
     """Become gunicorn, with the settings of `gunicorn.conf.py` but for the address."""
     if api.dashboard.web is None:
         sys.exit("rq-dashboard is not installed: pip install -r requirements.txt")
-    os.chdir(ROOT)
     address = f"127.0.0.1:{Config.of_process().DASHBOARD_PORT}"
-    command = [sys.executable, "-m", "gunicorn", "--bind", address, "--workers", "1", "dashboard:create_app()"]
-    os.execv(command[0], command)
+    web.become("dashboard:create_app()", "--bind", address, "--workers", "1")
 
 
 if __name__ == "__main__":

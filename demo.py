@@ -218,7 +218,6 @@ def scratch_instance(home: Path) -> Iterator[tuple[str, str, str]]:
     password = secrets.token_urlsafe()
     settings = {
         **{f.name: "" for f in fields(Config)},  # the default, whatever the settings of an instance in use are
-        "WEB_CONCURRENCY": "1",  # gunicorn reads it, too, and takes no empty text
         "DATARUN_HOME": str(home),
         "DATARUN_USERNAME": "demo",
         "DATARUN_PASSWORD": password,
@@ -234,7 +233,7 @@ def scratch_instance(home: Path) -> Iterator[tuple[str, str, str]]:
             upgrade = [python, "-m", "flask", "--app", "app", "db", "upgrade"]
             with running(upgrade, home / "release.log", **options) as release:
                 release.wait()
-            web = [python, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", "app:create_app()"]
+            web = [python, "web.py", "--bind", f"fd://{listener.fileno()}"]
             worker = [python, "worker.py"]
             processes = [
                 stack.enter_context(running(web, home / "web.log", pass_fds=[listener.fileno()], **options)),

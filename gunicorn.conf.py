@@ -1,4 +1,4 @@
-"""Settings of the web server: `gunicorn 'app:create_app()'` reads them.
+"""Settings of the web server, which `web.py` starts: gunicorn reads them.
 
 Its main process runs nothing of the service, and has nothing of it in memory unless it shares that with several others.
 """

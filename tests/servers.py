@@ -215,7 +215,7 @@ class Service:
         """Run web and worker; the block is entered when they are ready."""
         options = {"cwd": ROOT, "env": self.environment}
         with (
-            running([*self.within, "gunicorn", "app:create_app()"], self.home / "web.log", **options) as self.web,
+            running([*self.within, sys.executable, "web.py"], self.home / "web.log", **options) as self.web,
             running([*self.within, sys.executable, "worker.py"], self.home / "worker.log", **options) as self.worker,
         ):
             wait_until(self.is_ready, START_TIMEOUT, f"the service is ready; logs in {self.home}")

@@ -18,7 +18,7 @@ from servers import ROOT
 # A module imports only what stands on an earlier line, and packages also themselves
 DOWNWARDS = """
     config  runner  post_api  secrecy  logs  patience
-    queue_keeper
+    queue_keeper  web
     models  queue_server  processes  disk
     files  postgresql  revision
     schemas  jobs  cache
@@ -222,7 +222,7 @@ def test_a_value_that_cannot_be_used_is_named(name: str, text: str, sentence: st
         ["worker.py"],
         ["dashboard.py"],
         ["-m", "flask", "list-users"],
-        ["-m", "gunicorn", "app:create_app()"],
+        ["web.py"],
     ],
     ids=lambda command: command[-1],
 )
@@ -230,6 +230,7 @@ def test_a_value_that_cannot_be_used_is_named(name: str, text: str, sentence: st
     ("name", "text", "sentence"),
     [
         ("TIME_LIMIT", "-1", "TIME_LIMIT is '-1', expected a number from 0.01 to 1000000000"),
+        ("WEB_CONCURRENCY", "many", "WEB_CONCURRENCY is 'many', expected a whole number from 1 to 1000000000"),
         ("DATARUN_HOME", "/dev/null", "DATARUN_HOME: /dev/null cannot be made: File exists"),
     ],
 )
