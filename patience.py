@@ -32,7 +32,7 @@ class ClientSocket(socket.socket):
         super().__init__(fileno=plain.detach())
         self._client = client
         self._given_up = False
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        if self.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self.begin()
 
@@ -107,7 +107,8 @@ class PatientWorker(ThreadWorker):
         if isinstance(conn.sock, ClientSocket):
             conn.sock.begin()
         else:
-            conn.sock = ClientSocket(conn.sock, conn.client[0])
+            client = conn.client[0] if isinstance(conn.client, tuple) else "a client of a Unix socket"
+            conn.sock = ClientSocket(conn.sock, client)
         goes_on = super().handle(conn)
         if goes_on is False:
             conn.sock.end()

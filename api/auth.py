@@ -162,7 +162,7 @@ def verify_password(username: str, password: str) -> str | None:
     if wait := tries.take(address, tried_name):
         raise TooManyRequests(f"Too many wrong passwords; expected the next in {wait} s.", retry_after=wait)
     if not password_matches(username, password, password_hash):
-        log.warning("wrong password from %s", request.remote_addr)
+        log.warning("wrong password from %s", request.remote_addr or address)
         return None
     tries.give_back(address, tried_name)
     return username

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -123,3 +124,12 @@ def test_a_slow_line_sends_all_it_has(web: Web, client: FlaskClient) -> None:
             slow.sendall(body[start : start + 8192].encode())
             time.sleep(4 * PATIENCE * 8192 / len(body))
         assert b"201 CREATED" in slow.recv(1000)
+
+
+def test_clients_of_a_unix_socket_are_served_and_not_for_ever(config: Config, app: Flask, tmp_path: Path) -> None:
+    with (
+        TemporaryDirectory(prefix="datarun-web-") as folder,  # a socket's path must be short
+        web_server(config, tmp_path, "tests/impatient.conf.py", Path(folder, "s")) as web,
+        stops_in_its_headers(web),
+    ):
+        wait_until(lambda: "a client of a Unix socket: too slow" in web.log.read_text(), SOON, "it is given up")
