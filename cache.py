@@ -2,7 +2,8 @@
 
     contents/<sha256>           features
     <files_path>/<sha256>/      a submission's files, or a data set's Python files; the hash is of names and contents
-    locks/<sha256>              held while the content of that hash is written, so that one writes for all
+    locks/<two hex digits>      held while what has a hash that begins so is written, so that one writes for all: of
+                                what is fetched at once, one in 256 waits for another, as long as that is written
 
 All of it can be lost at any moment, and is fetched again.
 """
@@ -39,6 +40,10 @@ class Cache:
         self._folder = folder
         self._size = size
         self._added = math.inf  # bytes since this process has last looked at all entries, which may be many
+        self._held: Path | None = None  # our lock
+        for lock in folder.glob("locks/???*"):  # of an earlier version, which had one for each entry
+            with suppress(OSError):
+                lock.unlink()
 
     def content(self, sha256: str, beat: Beat) -> Path:
         """Return the file with that content, fetched unless it is there. Raises files.CorruptContent."""
@@ -66,18 +71,25 @@ class Cache:
 
     @contextmanager
     def _lock(self, sha256: str, beat: Beat) -> Iterator[None]:
-        locks = self._folder / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
+        path = self._lock_of(sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + LONGEST_WAIT
-        with (locks / sha256).open("wb") as lock:
+        with path.open("wb") as lock:
             while time.monotonic() < deadline:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self._held = path
                     break
                 except BlockingIOError:
                     beat()
                     time.sleep(LOCK_WAIT)
-            yield
+            try:
+                yield
+            finally:
+                self._held = None
+
+    def _lock_of(self, name: str) -> Path:
+        return self._folder / "locks" / name[:2]
 
     def _add(self, path: Path, write: Callable[[], None]) -> None:
         """Write an entry, and keep the cache within its size."""
@@ -114,12 +126,17 @@ class Cache:
                 self._remove(path, mtime)
             else:
                 kept += size
+        for folder in (*self._folder.glob("submissions/*"), *self._folder.glob("raw_data/*")):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
         return kept <= most
 
     def _remove(self, path: Path, mtime: float) -> None:
-        """Remove an entry, unless another worker uses it now or has just used it."""
-        with (self._folder / "locks" / path.name).open("wb") as lock, suppress(BlockingIOError, FileNotFoundError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        """Remove an entry, unless another worker uses it now or has just used it. Never waits for a lock."""
+        held = self._lock_of(path.name)
+        with held.open("wb") as lock, suppress(BlockingIOError, FileNotFoundError):
+            if held != self._held:  # by us, for what is to be written
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.stat().st_mtime == mtime:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 

@@ -251,8 +251,7 @@ def save_files(dir_data: str | os.PathLike[str], data: Mapping[str, Any]) -> Non
         A name is no safe file name.
     """
     target = Path(dir_data)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=target.parent))
+    folder = _folder_beside(target)
     try:
         for name, content in data["files"].items():
             if fault := name_fault(name):
@@ -268,3 +267,13 @@ def save_files(dir_data: str | os.PathLike[str], data: Mapping[str, Any]) -> Non
             raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder_beside(target: Path) -> Path:
+    """Make a temporary folder beside `target`, and the one above, which others may remove as long as it is empty."""
+    while True:
+        try:
+            return Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=target.parent))
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                target.parent.mkdir(parents=True)

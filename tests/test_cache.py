@@ -7,10 +7,12 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -114,6 +116,35 @@ def test_what_is_added_little_by_little_is_removed_too_without_a_look_at_all_eac
     assert len(list(tmp_path.glob("submissions/*/*"))) == 10
 
 
+def test_what_is_removed_leaves_nothing(tmp_path: Path, in_app: None) -> None:
+    for left in ("locks", "submissions/0"):  # by an earlier version
+        (tmp_path / left).mkdir(parents=True)
+    (tmp_path / "locks" / ("a" * 64)).touch()
+    host = Cache(tmp_path, SIZE)
+    for number in range(1, 6):
+        unused_for(host.folder(f"submissions/{number}", {"a.py": stored(number)}, no_beat), 2 * cache.IN_USE)
+    host.content(stored(6), no_beat)
+    assert list(tmp_path.glob("submissions/*")) == []
+    assert [lock.name for lock in tmp_path.glob("locks/*") if len(lock.name) > 2] == []
+
+
+def test_a_folder_is_made_though_another_worker_removes_its_parent_as_it_is_empty(
+    tmp_path: Path, in_app: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[Path] = []
+
+    def mkdtemp(mkdtemp: Callable[..., str] = tempfile.mkdtemp, **options: Any) -> str:
+        if not removed and options["dir"].exists():
+            options["dir"].rmdir()
+            removed.append(options["dir"])
+        return mkdtemp(**options)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    made = Cache(tmp_path, 10 * SIZE).folder("submissions/1", {"classifier.py": stored(1)}, no_beat)
+    assert removed == [made.parent]
+    assert (made / "classifier.py").stat().st_size == SIZE
+
+
 def test_a_corrupt_content_is_refused_and_leaves_nothing(tmp_path: Path, in_app: None) -> None:
     sha256 = stored(1)
     db.session.execute(update(Chunk).where(Chunk.sha256 == sha256, Chunk.position == 1).values(data=b"other"))
@@ -188,7 +219,7 @@ def test_a_worker_that_stands_still_with_a_lock_holds_others_up_for_a_while_only
     monkeypatch.setattr(cache, "LONGEST_WAIT", 0.2)
     content = stored(1)
     locked = files.folder_hash({"classifier.py": content}) if of_a_folder else content
-    lock = tmp_path / "locks" / locked
+    lock = tmp_path / "locks" / locked[:2]
     lock.parent.mkdir()
     with lock.open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
