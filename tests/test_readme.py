@@ -67,6 +67,11 @@ def test_the_session_gives_what_it_shows(service: Service, tmp_path: Path) -> No
         assert without_what_varies(done.stdout.decode().rstrip("\n")) == without_what_varies(shown.strip("\n")), command
 
 
+def test_a_procfile_that_is_run_by_hand_listens_on_the_default_port() -> None:
+    before, _start, _after = section("Deploy with a Procfile").partition("$ honcho start")
+    assert re.search(r"export [^#\n]*\bPORT=(\d+)", before)[1] == str(Config().PORT)  # honcho's own is another
+
+
 def test_the_figures_are_those_of_the_published_run() -> None:
     [figures] = publish.BETWEEN.findall(section("Speed"))
     assert figures == publish.shown(publish.PUBLISHED)
