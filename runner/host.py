@@ -49,6 +49,7 @@ from runner.sandbox.oversight import become
 become(sys.argv[2:])
 """
 OVERSEES = {"network", "capabilities"}  # emulated platforms without these have no user namespaces
+HANDOVER = 20.0  # seconds in which a supervisor takes a message
 MOST_ROWS = 2**31 - 1  # of each part of a data set: what the database's columns of whole numbers hold
 OF_THE_DATA_SET = "This is a fault of the data set's own file: the submission need not change."
 ALWAYS = {
@@ -115,10 +116,14 @@ class Zygote:
     def start(self) -> None:
         """Start the process and wait until it has imported what it needs.
 
-        Raises RuntimeError where the interpreter lacks something; its own words are on standard error.
+        Raises RuntimeError where the folder for scratch cannot be used, as it is another user's, or the interpreter
+        lacks something; its own words are on standard error.
         """
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        self._scratch.chmod(0o711)  # slots' users pass through it
+        try:
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            self._scratch.chmod(0o711)  # slots' users pass through it
+        except OSError as error:
+            raise RuntimeError(f"{self._scratch} cannot be used: {error.strerror}") from None
         root = Path(__file__).parents[1]
         self._control, theirs = socket.socketpair()
         with theirs:
@@ -210,19 +215,24 @@ class Slot:
         self._task = task
         kind, job, files, opened = _fold_message(task) if isinstance(task, FoldTask) else _split_message(task)
         try:
-            wire.send(self._sock, {kind: job}, [file.fileno() for file in files])
-        except OSError as error:
-            raise SlotLost(str(error)) from None
+            self._send({kind: job}, files)
         finally:
             for file in opened:
                 file.close()
 
     def stop(self, cause: str) -> None:
         """Kill the running task; its end, with this cause, is still to be received. Raises SlotLost."""
+        self._send({"stop": cause})
+
+    def _send(self, message: dict[str, Any], files: Sequence[BinaryIO] = ()) -> None:
+        """Send a message. Raises SlotLost where the supervisor is gone, or stands still and the socket is full."""
+        self._sock.settimeout(HANDOVER)
         try:
-            wire.send(self._sock, {"stop": cause})
+            wire.send(self._sock, message, [file.fileno() for file in files])
         except OSError as error:
             raise SlotLost(str(error)) from None
+        finally:
+            self._sock.settimeout(None)
 
     def receive(self, timeout: float | None = None) -> Event | None:
         """Return the next event, or None after `timeout` seconds.

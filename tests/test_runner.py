@@ -33,6 +33,7 @@ from runner import (
     SplitOutcome,
     SplitTask,
     Zygote,
+    host,
 )  # fmt: skip
 from runner.task import End, conclude
 from servers import wait_until
@@ -477,6 +478,18 @@ def test_a_slot_that_is_killed_is_lost_and_its_fold_dies_with_it(
             pass
     _gone, alive = psutil.wait_procs(processes, timeout=60)
     assert alive == []
+
+
+def test_a_slot_that_stands_still_when_it_is_to_take_a_large_task_is_lost(
+    second_slot: tuple[Slot, psutil.Process], iris: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot, stem = second_slot
+    run(slot, iris.task("logistic_regression", np.arange(90)))
+    supervisor_of(stem).suspend()
+    monkeypatch.setattr(host, "HANDOVER", 0.1)
+    task = iris.task("logistic_regression", np.arange(90))
+    with pytest.raises(SlotLost):
+        slot.start(replace(task, classes=[f"a class of a long name, the {i}." for i in range(10_000)]))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sees what a process that is not dumpable has open")

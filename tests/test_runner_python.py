@@ -88,6 +88,13 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
         Zygote(str(python), tmp_path / "scratch").start()
 
 
+def test_a_scratch_folder_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.touch()  # stands for any error of the system, as for a folder that belongs to another user
+    with pytest.raises(RuntimeError, match=f"^{scratch} cannot be used: File exists$"):
+        Zygote(sys.executable, scratch).start()
+
+
 def test_a_file_that_is_no_program_is_named(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("no interpreter")
