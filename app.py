@@ -43,6 +43,7 @@ def bare_app(config: Config) -> Flask:
     secrecy.close_memory()
     app = Application(__name__, static_folder=None)
     app.config.from_mapping(asdict(config))
+    app.extensions["datarun_config"] = config
     app.config["SQLALCHEMY_DATABASE_URI"] = config.database_url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(config)
     app.json.sort_keys = False

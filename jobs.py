@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 from typing import Any, ClassVar
 
 import rq.job
@@ -83,8 +82,7 @@ def app_connection() -> Redis:
     """Return the present app's connection."""
     extensions = current_app.extensions
     if "datarun_queue" not in extensions:
-        settings = {f.name: current_app.config[f.name] for f in fields(Config)}
-        extensions["datarun_queue"] = connection(Config(**settings))
+        extensions["datarun_queue"] = connection(extensions["datarun_config"])
     return extensions["datarun_queue"]
 
 

@@ -468,13 +468,13 @@ def restart_zygote(app: Flask, config: Config, processes: Processes) -> Zygote:
 
 def work(queues: list[str], app: Flask, config: Config, zygote: Zygote, sock: socket.socket) -> None:
     """Be a worker, in a process of its own."""
-    zygote.stop()  # our copy of its socket: it ends when the main process does
+    zygote.close()  # it ends when the main process does
     Worker(queues, app, config, Slot(sock), zygote.versions).work()
 
 
 def reconcile(app: Flask, config: Config, zygote: Zygote) -> None:
     """Be the reconciler, in a process of its own."""
-    zygote.stop()
+    zygote.close()
     parent, (wake, waker) = os.getppid(), os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(waker, b"."))
     with app.app_context():

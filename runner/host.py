@@ -170,9 +170,13 @@ class Zygote:
         """Return the process's exit status, or None while it runs."""
         return self._process.poll()
 
+    def close(self) -> None:
+        """Give this process's end of its socket up, in one forked from its parent: it ends when nobody has one."""
+        self._control.close()
+
     def stop(self) -> None:
         """End the process; slots end with their workers."""
-        self._control.close()
+        self.close()
         self._process.wait()
 
 
