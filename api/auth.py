@@ -170,6 +170,6 @@ def verify_password(username: str, password: str) -> str | None:
 
 @auth.error_handler
 def unauthorized(status: int) -> tuple[dict[str, str], int]:
-    if request.authorization is None:
+    if "Authorization" not in request.headers:  # Werkzeug cannot read all that may stand there
         return {"detail": "Authentication credentials were not provided."}, status
     return {"detail": "Invalid username/password."}, status
