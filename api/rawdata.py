@@ -42,7 +42,8 @@ blueprint = Blueprint("rawdata", __name__)
 def list_raw_data() -> ResponseReturnValue:
     """List all raw data."""
     columns = [getattr(RawData, name) for name in schemas.RawData().fields]
-    return stream(schemas.RawData().dump, [select(*columns)], RawData.id)
+    texts = [RawData.target_column, RawData.workflow_elements, RawData.log_messages]
+    return stream(schemas.RawData().dump, [select(*columns)], RawData.id, texts)
 
 
 @blueprint.post("/rawdata/")

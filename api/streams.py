@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from flask import Response
-from sqlalchemy import ColumnElement, Engine, Row, Select, bindparam, func
+from sqlalchemy import ColumnElement, Engine, LargeBinary, Row, Select, Text, bindparam, cast, func
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models import db
@@ -19,6 +19,7 @@ from models import db
 PAGE = 1000  # rows read at once
 NPZ = "application/x-npz"
 BATCH = 2 * 2**20  # bytes of large columns read at once
+ESCAPED = 6  # bytes that a character takes in JSON at most, but for a few
 
 
 class Delivery:
@@ -40,7 +41,8 @@ def stream(
 ) -> Response:
     """Answer the rows that the statements select, each in the order of the unique integer `key`, as a JSON list.
 
-    `large` names the columns that may hold MBs: only so many rows are read at once as their sizes allow.
+    `large` are the columns that may hold MBs, or many of them together: only so many rows are read at once as their
+    sizes allow.
     """
     engine = db.engine
     texts = _texts(engine, dump, _all_pages(engine, statements, key, large), delivery or Delivery())
@@ -120,7 +122,7 @@ def _texts(
 def _pages(
     engine: Engine, statement: Select, key: InstrumentedAttribute[int], large: Sequence[ColumnElement]
 ) -> Iterator[Sequence[Row]]:
-    sizes = statement.with_only_columns(key, sum((func.coalesce(func.length(column), 0) for column in large), start=0))
+    sizes = statement.with_only_columns(key, sum(map(_size, large), start=0))
     page = (sizes if large else statement).where(key > bindparam("last")).order_by(key).limit(PAGE)
     some = statement.where(key.in_(bindparam("ids", expanding=True))).order_by(key)
     last = -1
@@ -132,6 +134,12 @@ def _pages(
         for ids in _batches(rows):
             if batch := _read(engine, some, ids=ids):
                 yield batch
+
+
+def _size(column: ColumnElement) -> ColumnElement[int]:
+    """About how many bytes a value takes."""
+    binary = isinstance(column.type, LargeBinary)
+    return func.coalesce(func.length(column) if binary else ESCAPED * func.length(cast(column, Text)), 0)
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:

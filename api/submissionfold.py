@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 from flask import Blueprint, abort, g
 from flask.typing import ResponseReturnValue
-from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, bindparam, case, func, select, tuple_, update
 from sqlalchemy.orm import aliased
 
 import jobs
@@ -33,13 +33,15 @@ from models import (
     writing,
 )
 
-LARGE = {
+ELSEWHERE = {
     "train_is": FoldIndices.train_is,
     "test_is": FoldIndices.test_is,
     "full_train_predictions": FoldPredictions.full_train_predictions,
     "test_predictions": FoldPredictions.test_predictions,
+    "predictions_shape": FoldPredictions.predictions_shape,
+    "classes": case((FoldPredictions.databoard_sf_id.is_not(None), RawData.classes)).label("classes"),
 }
-ELSEWHERE = LARGE | {"predictions_shape": FoldPredictions.predictions_shape, "classes": RawData.classes}
+LARGE = ("train_is", "test_is", "full_train_predictions", "test_predictions", "classes", "log_messages")
 
 FOLD = schemas.SubmissionFold()
 ONE = "/submissionfold/<int:databoard_sf_id>/"
@@ -47,10 +49,19 @@ ONE = "/submissionfold/<int:databoard_sf_id>/"
 blueprint = Blueprint("submissionfold", __name__)
 
 
+def attribute(name: str) -> ColumnElement:
+    """Return the column of a fold's attribute; those in ELSEWHERE stand in other tables."""
+    return ELSEWHERE[name] if name in ELSEWHERE else getattr(SubmissionFold, name)
+
+
+def large(names: Iterable[str]) -> list[ColumnElement]:
+    """Return the columns of those attributes of which a list may hold many MBs."""
+    return [attribute(name) for name in names if name in LARGE]
+
+
 def select_folds(names: Iterable[str]) -> Select:
-    """Select the attributes of folds; those in ELSEWHERE stand in other tables."""
-    columns = [ELSEWHERE[name] if name in ELSEWHERE else getattr(SubmissionFold, name) for name in names]
-    folds = select(*columns).select_from(SubmissionFold).join(FoldIndices).outerjoin(FoldPredictions)
+    """Select the attributes of folds."""
+    folds = select(*map(attribute, names)).select_from(SubmissionFold).join(FoldIndices).outerjoin(FoldPredictions)
     return folds.join(Submission, SubmissionFold.submission).join(RawData)
 
 
@@ -58,7 +69,7 @@ def select_folds(names: Iterable[str]) -> Select:
 @answers(schemas.SubmissionFold, many=True)
 def list_submission_folds() -> ResponseReturnValue:
     """List all submission folds, with all attributes."""
-    return stream(FOLD.dump, [select_folds(FOLD.fields)], SubmissionFold.databoard_sf_id, list(LARGE.values()))
+    return stream(FOLD.dump, [select_folds(FOLD.fields)], SubmissionFold.databoard_sf_id, large(FOLD.fields))
 
 
 @blueprint.get("/submissionfold-light/")

@@ -11,8 +11,8 @@ from api.body import JSON, takes
 from api.openapi import answers
 from api.rawdata import find
 from api.streams import NPZ, Delivery, stream, stream_npz
-from api.submissionfold import select_folds
-from models import FINAL_STATES, FoldPredictions, State, Submission, SubmissionFold
+from api.submissionfold import large, select_folds
+from models import FINAL_STATES, State, Submission, SubmissionFold
 
 PREDICTIONS = schemas.Predictions()
 MOST_IDS = 1000  # in one SQL statement
@@ -70,8 +70,7 @@ def select_predictions() -> Select:
 
 def answer(statements: list[Select]) -> ResponseReturnValue:
     """Answer in JSON, or in a NumPy archive where the client would rather have that."""
-    large = [FoldPredictions.full_train_predictions, FoldPredictions.test_predictions]
-    key = SubmissionFold.databoard_sf_id
+    key, columns = SubmissionFold.databoard_sf_id, large(PREDICTIONS.fields)
     if request.accept_mimetypes.best_match([JSON, NPZ]) == NPZ:
-        return stream_npz(schemas.npz_entries, statements, key, large, Marking())
-    return stream(PREDICTIONS.dump, statements, key, large, Marking())
+        return stream_npz(schemas.npz_entries, statements, key, columns, Marking())
+    return stream(PREDICTIONS.dump, statements, key, columns, Marking())

@@ -70,6 +70,12 @@ def finish(app: Flask, *fold_ids: int, state: State = State.TESTED, predictions:
                 fold.predictions = FoldPredictions(**columns)
 
 
+def pieces(answer: TestResponse) -> list[int]:
+    """Return the sizes of the pieces in which an answer comes, which are all that is in memory of it."""
+    assert answer.status_code == 200
+    return [len(piece) for piece in answer.iter_encoded()]
+
+
 def at_once(app: Flask, client: FlaskClient, requests: Iterable[Callable[[FlaskClient], Any]]) -> list[TestResponse]:
     """Send requests at the same instant, each from a thread of its own; return the answers in their order."""
     requests = list(requests)

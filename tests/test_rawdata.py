@@ -10,13 +10,14 @@ import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
-from posts import CSV, IRIS, NEW_FOLD, at_once, counts, encode, finish, set_split
+from posts import CSV, IRIS, NEW_FOLD, at_once, counts, encode, finish, pieces, set_split
 from sqlalchemy import event, func, select, text
 
 import files
 import recording
 import schemas
 from api.csv_file import LONGEST_RECORD
+from api.streams import BATCH
 from api.submission import remove_folds
 from api.workflow import GRAMMAR
 from models import Content, FoldPredictions, RawData, RawDataFile, State, Submission, SubmissionFold, db, writing
@@ -97,6 +98,13 @@ def test_files_may_be_uploaded(database_url: str, client: FlaskClient, app: Flas
             "iris.csv",
             "notes.bin",
         ]
+
+
+def test_a_list_of_long_logs_comes_in_small_pieces(database_url: str, client: FlaskClient, app: Flask) -> None:
+    for i in (1, 2, 3):
+        client.post("/runapp/rawdata/", json=IRIS | {"name": f"iris {i}"})
+        set_split(app, i, log_messages="\N{REPLACEMENT CHARACTER}" * 200_000)
+    assert max(pieces(client.get("/runapp/rawdata/"))) < BATCH
 
 
 REFUSED = [

@@ -3,15 +3,18 @@
 import io
 import json
 
+import numpy as np
 import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
-from posts import IRIS, NEW_FOLD, SUBMISSION, at_once, counts, encode, encode_indices, finish, set_split
-from sqlalchemy import select
+from posts import IRIS, NEW_FOLD, SUBMISSION, at_once, counts, encode, encode_indices, finish, pieces, set_split
+from sqlalchemy import select, update
 
 import schemas
-from models import Content, State, SubmissionFile, SubmissionFold, db
+from api.streams import BATCH
+from api.submissionfold import find_row
+from models import Content, State, SubmissionFile, SubmissionFold, db, writing
 
 URL = "/runapp/submissionfold/"
 CHANGED = SUBMISSION | {"classifier.py": "class Classifier: changed = True"}
@@ -342,6 +345,31 @@ def test_long_lists_come_in_pages(
         client.post(URL, json=NEW_FOLD | {"databoard_sf_id": fold_id})
     for url in (URL, "/runapp/submissionfold-light/"):
         assert [fold["databoard_sf_id"] for fold in client.get(url).json] == [0, 3, 5, 9, 2**63 - 1]
+
+
+def test_lists_of_long_logs_come_in_small_pieces(
+    database_url: str, client: FlaskClient, app: Flask, folds: dict
+) -> None:
+    with app.app_context(), writing():
+        db.session.execute(update(SubmissionFold).values(log_messages="\N{REPLACEMENT CHARACTER}" * 200_000))
+    assert max(pieces(client.get(URL))) < BATCH
+
+
+def test_lists_of_many_classes_come_in_small_pieces(
+    database_url: str, client: FlaskClient, app: Flask, folds: dict
+) -> None:
+    set_split(app, classes=[f"class {number}" for number in range(100_000)])
+    finish(app, *folds, predictions=np.zeros((1, 100_000)))
+    assert max(pieces(client.get(URL))) < BATCH
+
+
+def test_classes_are_read_for_predictions_alone(
+    database_url: str, client: FlaskClient, app: Flask, folds: dict
+) -> None:
+    set_split(app, classes=["a", "b"])
+    finish(app, 11)
+    with app.app_context():
+        assert [find_row(fold_id).classes for fold_id in (11, 12)] == [["a", "b"], None]
 
 
 def test_light_answers_what_the_schema_says(client: FlaskClient, folds: dict) -> None:

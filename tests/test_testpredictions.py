@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from posts import IRIS, NEW_FOLD, at_once, finish, set_split
+from posts import IRIS, NEW_FOLD, at_once, finish, pieces, set_split
+from sqlalchemy import update
 
-from models import State, SubmissionFold, db
+from api.streams import BATCH
+from models import State, SubmissionFold, db, writing
 from post_api import decode_predictions
 
 LIST = "/runapp/testpredictions/list/"
@@ -105,6 +107,13 @@ def test_listed_folds_that_exist_are_answered(database_url: str, client: FlaskCl
 
 def test_very_many_folds_may_be_listed(database_url: str, client: FlaskClient) -> None:
     assert ids(client.post(LIST, json={"list_submission_fold": list(range(100_000))})) == [11, 12, 13, 14]
+
+
+def test_predictions_with_long_logs_come_in_small_pieces(database_url: str, client: FlaskClient, app: Flask) -> None:
+    with app.app_context(), writing():
+        db.session.execute(update(SubmissionFold).values(log_messages="\N{REPLACEMENT CHARACTER}" * 200_000))
+    answer = client.post(LIST, json={"list_submission_fold": list(range(11, 15))})
+    assert max(pieces(answer)) < BATCH
 
 
 @pytest.mark.parametrize(
