@@ -23,6 +23,7 @@ from models import MAX_INTEGER, NAME_LENGTH, State
 MB = 1_000_000  # bytes
 LEVEL = 1  # of compression: predictions hardly shrink more at higher ones, which cost ten times as much
 BASE64_STEP = 4 * 2**18  # characters decoded at a time
+CORRUPT = zlib.error  # what unpacking raises, that of gzip too
 MAX_SEED = 2**32 - 1  # of numpy's random state
 MOST_SECONDS = 30 * 24 * 3600  # of a data set's time limit
 MOST_MB = 10**7  # of a data set's memory limit

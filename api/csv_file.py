@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from schemas import CORRUPT
+
 LONGEST_RECORD = 4 * 2**20  # characters
 
 csv.field_size_limit(LONGEST_RECORD)
@@ -45,11 +47,7 @@ def records(file: BinaryIO, name: str) -> Iterator[list[str]]:
         raise BadCSV("is not UTF-8 text") from None
     except csv.Error as error:
         raise BadCSV(f"is no CSV: {error}") from None
-    except BadCSV:
-        raise
-    except Exception as error:  # what is not gzip's fails in many ways; other files do not come here
-        if unpacked is file:
-            raise
+    except (gzip.BadGzipFile, EOFError, CORRUPT) as error:
         raise BadCSV(f"cannot be unpacked: {error}") from None
     finally:
         text.detach()  # or the file would be closed with it

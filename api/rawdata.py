@@ -99,6 +99,10 @@ def split_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
         n = too_few_rows(files.open_content(sha256), name, data["held_out_test"])
     except BadCSV as error:
         refuse("raw_data_id", f"{schemas.shown(name)} of raw data {row.id} {error}; expected a table.")
+    except files.CorruptContent:
+        db.session.rollback()
+        find(data["raw_data_id"])  # refuses what was removed meanwhile
+        raise
     if n is not None:
         share = data["held_out_test"]
         refuse("held_out_test", f"{share:g} of {n} rows leaves none to train on; expected rows on both sides.")

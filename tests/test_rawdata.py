@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 from flask import Flask
@@ -17,6 +18,7 @@ import files
 import recording
 import schemas
 from api.csv_file import LONGEST_RECORD
+from api.rawdata import remove as remove_raw_data
 from api.streams import BATCH
 from api.submission import remove_folds
 from api.workflow import GRAMMAR
@@ -627,7 +629,7 @@ def test_another_split_removes_what_the_first_made(client: FlaskClient, app: Fla
         assert db.session.scalar(select(func.count()).select_from(Submission)) == 0
 
 
-# ---- a forced split beside others that write, on PostgreSQL: on SQLite, one writes after another
+# ---- while others write, and while the database goes
 
 AtStatement = Callable[[str, Callable[[], None]], None]
 
@@ -650,6 +652,50 @@ def at_statement(app: Flask) -> Iterator[AtStatement]:
 
 
 POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+END_SESSIONS = """
+SELECT pg_terminate_backend(pid, timeout => 60000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+TABLES = pytest.mark.parametrize(
+    "table", [{"iris.csv": CSV}, {"iris.csv.gz": encode(gzip.compress(CSV.encode()))}], ids=list
+)
+
+
+@TABLES
+def test_a_data_set_that_is_removed_before_its_split_is_not_there(
+    database_url: str, client: FlaskClient, app: Flask, at_statement: AtStatement, table: dict[str, str]
+) -> None:
+    client.post("/runapp/rawdata/", json=IRIS | {"files": table})
+
+    def remove() -> None:
+        with app.app_context():
+            remove_raw_data(1, force=False)
+
+    at_statement("SELECT chunk.data", remove)
+    answer = split(client, raw_data_id=1, held_out_test=0.5)
+    expected = "There is no raw data 1; expected the id of a data set."
+    assert (answer.status_code, answer.json) == (400, {"raw_data_id": [expected]})
+
+
+@TABLES
+@POSTGRESQL
+def test_a_database_that_goes_while_a_table_is_read_is_no_fault_of_the_table(
+    database_url: str, client: FlaskClient, at_statement: AtStatement, table: dict[str, str]
+) -> None:
+    client.post("/runapp/rawdata/", json=IRIS | {"files": table})
+
+    def end_sessions() -> None:
+        with psycopg.connect(database_url) as operator:
+            operator.execute(END_SESSIONS)
+
+    at_statement("SELECT chunk.data", end_sessions)
+    answer = split(client, raw_data_id=1, held_out_test=0.5)
+    expected = "The database cannot be reached for now; please try again."
+    assert (answer.status_code, answer.json) == (503, {"detail": expected})
+
+
+# ---- a forced split beside others that write, on PostgreSQL: on SQLite, one writes after another
+
 SOMEBODY_WAITS = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
 
 
