@@ -130,10 +130,11 @@ class Claim:
                 opened.execute(PREDICTIONS, {"databoard_sf_id": self.id, **predictions})
             return True
 
-    def finish_split(self, contents: Mapping[str, BinaryIO], log_messages: str, **columns: Any) -> bool:
+    def finish_split(self, contents: Mapping[str, tuple[str, BinaryIO]], log_messages: str, **columns: Any) -> bool:
         """Write a split that succeeded, and the contents that it made; False where the row is not ours.
 
-        Contents that were stored before cost little here; those of an earlier split are removed.
+        Contents come with their hashes. Those that were stored before are not read; those of an earlier split are
+        removed.
         """
         with session() as opened:
             before = opened.execute(
@@ -141,7 +142,7 @@ class Claim:
             ).first()
             if not self._update(opened.connection(), "heartbeat_at"):
                 return False
-            columns |= {name: files.store(file, opened) for name, file in contents.items()}
+            columns |= {name: files.store(file, opened, sha256) for name, (sha256, file) in contents.items()}
             columns |= {"split_state": State.DONE, "log_messages": self.notes + log_messages}
             self._update(opened.connection(), "ended_at", **columns)
             files.remove_unowned(opened, before or ())

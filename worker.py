@@ -335,11 +335,10 @@ class Worker:
         made = {"y_train": y_train, "X_train": outcome.X_train, "X_test": outcome.X_test}
         if outcome.split_is is not None:
             made["split_is"] = io.BytesIO(outcome.split_is.astype("<i8").tobytes())
-        for file in made.values():
-            files.store(file, beat=pulse)
+        contents = {name: (files.store(file, beat=pulse), file) for name, file in made.items()}
         names = ("n_train", "n_test", "classes", "specific_needed", "specific_fault")
         columns = {name: getattr(outcome, name) for name in names}
-        if claim.finish_split(made, clean(outcome.log_messages), **columns):
+        if claim.finish_split(contents, clean(outcome.log_messages), **columns):
             n_folds = recording.enqueue_waiting_folds(claim.id)
             log.info("%s: DONE, %d + %d rows, %d folds", claim.name, outcome.n_train, outcome.n_test, n_folds)
 

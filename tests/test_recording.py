@@ -68,6 +68,20 @@ def test_storing_for_a_row_that_another_has_claimed_ends(database_url: str, app:
         assert db.session.scalar(select(Chunk).limit(1).where(Chunk.position == CHUNKS - 1)) is None
 
 
+class Unreadable(io.BytesIO):
+    def read(self, _size: int | None = -1) -> bytes:
+        raise AssertionError("read while others wait for the database")
+
+
+def test_the_end_of_a_split_reads_nothing_of_what_is_stored(database_url: str, app: Flask) -> None:
+    with app.app_context():
+        claim = claimed()
+        sha256 = files.store(big())
+        assert claim.finish_split({"X_train": (sha256, Unreadable(big().getvalue()))}, "", n_train=1)
+        db.session.rollback()
+        assert db.session.get_one(RawData, claim.id).X_train == sha256
+
+
 @pytest.mark.parametrize("model", [RawData, SubmissionFold])
 def test_the_log_of_each_attempt_is_kept(database_url: str, app: Flask, model: recording.Model) -> None:
     """Whoever mends the host reads there why the last one failed, too."""
