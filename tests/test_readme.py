@@ -3,10 +3,15 @@
 import dataclasses
 import os
 import re
+import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 import requests
 
 import servers
@@ -70,6 +75,33 @@ def test_the_session_gives_what_it_shows(service: Service, tmp_path: Path) -> No
 def test_a_procfile_that_is_run_by_hand_listens_on_the_default_port() -> None:
     before, _start, _after = section("Deploy with a Procfile").partition("$ honcho start")
     assert re.search(r"export [^#\n]*\bPORT=(\d+)", before)[1] == str(Config().PORT)  # honcho's own is another
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect("var/datarun.sqlite")
+connection.executescript("PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS row (name)")
+with connection:
+    connection.execute("INSERT INTO row VALUES (?)", sys.argv[1:])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not shutil.which("sqlite3"), reason="needs sqlite3")
+def test_a_restored_sqlite_is_the_backup_whatever_a_killed_process_has_left(tmp_path: Path) -> None:
+    def run(*command: str) -> int:
+        return subprocess.run(command, cwd=tmp_path, timeout=60).returncode
+
+    backup, *restore = [command for command, _ in commands(section("Back up and restore")) if "sqlite" in command]
+    file = tmp_path / "var" / "datarun.sqlite"
+    file.parent.mkdir()
+    assert run(sys.executable, "-c", KILLED, "before") == -signal.SIGKILL
+    assert run("bash", "-c", backup) == 0
+    assert run(sys.executable, "-c", KILLED, "after") == -signal.SIGKILL
+    assert file.with_name("datarun.sqlite-wal").stat().st_size > 0
+    assert [run("bash", "-c", command) for command in restore] == [0] * len(restore)
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT name FROM row").fetchall() == [("before",)]
 
 
 def test_the_figures_are_those_of_the_published_run() -> None:
