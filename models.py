@@ -149,13 +149,15 @@ UNKNOWN = {
 
 
 class UTCDateTime(TypeDecorator):
-    """A moment, aware and in UTC on both sides (SQLite keeps no time zone)."""
+    """A moment, aware and in UTC on both sides (SQLite keeps no zone, PostgreSQL answers in its own)."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class now(FunctionElement):

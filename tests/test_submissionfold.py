@@ -4,6 +4,7 @@ import io
 import json
 
 import numpy as np
+import psycopg
 import pytest
 import redis
 from flask import Flask
@@ -327,6 +328,15 @@ def test_forced_posts_at_the_same_instant_leave_one_fold(database_url: str, clie
 
 
 # ---- reading
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_times_are_in_utc_whatever_the_zone_of_the_database(database_url: str, client: FlaskClient, app: Flask) -> None:
+    with psycopg.connect(database_url, autocommit=True) as operator:
+        operator.execute(f"ALTER DATABASE {operator.info.dbname} SET timezone = 'Asia/Kolkata'")
+    with app.app_context():
+        db.engine.dispose()
+    assert client.post(URL, json=NEW_FOLD).json["queued_at"].endswith("+00:00")
 
 
 @pytest.mark.parametrize("fold_id", ["12", str(2**63 - 1), str(2**63), "x", "-1", "1.5"])
