@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from flask import current_app
@@ -333,8 +334,9 @@ class Files(Field):
         for name in value:
             if fault := name_fault(name):
                 raise ValidationError(f"The file name {shown(name)} {fault}; expected a safe file name.")
-        if len({name.casefold() for name in value}) < len(value):
-            raise ValidationError("Two file names differ in case alone; expected names that any system keeps apart.")
+        if len(set(map(folded, value))) < len(value):
+            alike = "Two file names differ in case or Unicode form alone"
+            raise ValidationError(f"{alike}; expected names that any system keeps apart.")
         return self._open_all(value)
 
     def _open_all(self, contents: dict[str, Any]) -> dict[str, Spool]:
@@ -357,6 +359,11 @@ class Files(Field):
         if content.seek(0, 2) > limit:
             raise ValueError(f"is larger than {limit / MB:g} MB")
         return content
+
+
+def folded(name: str) -> str:
+    """Return what names have in common that differ in case or form alone: Unicode's canonical caseless match, D145."""
+    return normalize("NFD", normalize("NFD", name).casefold())
 
 
 def plain(text: str, limit: int) -> Iterator[bytes]:

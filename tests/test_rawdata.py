@@ -109,6 +109,7 @@ def test_a_list_of_long_logs_comes_in_small_pieces(database_url: str, client: Fl
     assert max(pieces(client.get("/runapp/rawdata/"))) < BATCH
 
 
+ALIKE = "Two file names differ in case or Unicode form alone; expected names that any system keeps apart."
 REFUSED = [
     (
         IRIS | {"time_limit": 0},
@@ -177,9 +178,14 @@ REFUSED = [
         IRIS | {"files": {"\udcff.csv": CSV}},
         {"files": ['The file name "?.csv" is not UTF-8; expected a safe file name.']},
     ),
-    (
-        IRIS | {"files": {"Iris.csv": CSV, "iris.csv": CSV}},
-        {"files": ["Two file names differ in case alone; expected names that any system keeps apart."]},
+    *(
+        (IRIS | {"files": {"iris.csv": CSV, name: CSV, other: CSV}}, {"files": [ALIKE]})
+        for name, other in (
+            ("a.csv", "A.CSV"),
+            ("\N{LATIN SMALL LETTER E WITH ACUTE}.txt", "e\N{COMBINING ACUTE ACCENT}.txt"),
+            ("\N{LATIN CAPITAL LETTER E WITH ACUTE}.txt", "e\N{COMBINING ACUTE ACCENT}.txt"),
+            ("\u0390", "\u03aa\u0301"),  # the small iota with dialytika and tonos, the capital one
+        )
     ),
     (IRIS | {"files": {"iris.csv": 3}}, {"files": ['"iris.csv" is 3; expected a string.']}),
     (IRIS | {"files": {"iris.csv": "\ud800"}}, {"files": ['"iris.csv" is not UTF-8 text.']}),
