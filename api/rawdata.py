@@ -208,10 +208,10 @@ def check_files(uploads: dict[str, BinaryIO], target_column: str) -> None:
         refuse("files", f"{schemas.shown(name)} {error}; expected a header and at least one row.")
     except KeyError as error:
         target, header = error.args
-        columns = ", ".join(header[:SHOWN_COLUMNS]) + (", ..." if len(header) > SHOWN_COLUMNS else "")
+        columns = list(map(schemas.shortened, header[:SHOWN_COLUMNS])) + ["..."] * (len(header) > SHOWN_COLUMNS)
         refuse(
             "target_column",
-            f"{schemas.shown(target)} is no column of {schemas.shown(name)}; expected one of {columns}.",
+            f"{schemas.shown(target)} is no column of {schemas.shown(name)}; expected one of {', '.join(columns)}.",
         )
 
 

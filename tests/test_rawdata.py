@@ -235,6 +235,10 @@ REFUSED = [
         {"target_column": ['"weight" is no column of "iris.csv"; expected one of width, species.']},
     ),
     (
+        IRIS | {"files": {"iris.csv": f"{'w' * 100_000},{'x' * 60}\n1,a\n"}},
+        {"target_column": [f'"species" is no column of "iris.csv"; expected one of {"w" * 60}..., {"x" * 60}.']},
+    ),
+    (
         IRIS | {"workflow_elements": "my transformer, classifier"},
         {
             "workflow_elements": [
