@@ -15,6 +15,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
     JSON,
     BigInteger,
+    ColumnElement,
     Connection,
     DateTime,
     Engine,
@@ -369,3 +370,15 @@ class FoldPredictions(db.Model):
     predictions_shape: Mapped[dict[str, list[int]]] = mapped_column(JSON)  # of each of both, by name
     full_train_predictions: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     test_predictions: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+
+
+Model = type[RawData] | type[SubmissionFold]
+
+
+def state_of(model: Model) -> ColumnElement[str | None]:
+    return model.split_state if model is RawData else model.state
+
+
+def not_final(model: Model) -> ColumnElement[bool]:
+    """Rows that an execution may still write to; null is the state of data that nobody asked to split."""
+    return state_of(model).in_([state for state in State if state not in FINAL_STATES])

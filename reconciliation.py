@@ -19,19 +19,17 @@ from sqlalchemy.sql.elements import ColumnElement
 import files
 import jobs
 from config import Config
-from models import Cause, RawData, State, SubmissionFold, now
+from models import Cause, Model, RawData, State, SubmissionFold, not_final, now
 from recording import (
     BATCH,
     OURS,
-    Model,
     fail_waiting_folds,
     fold_job,
+    given_back,
     key_of,
     let_connections_go,
     lost_note,
-    not_final,
     renew,
-    restarted,
     session,
     waiting_folds,
 )  # fmt: skip
@@ -154,10 +152,8 @@ class Reconciler:
 
 def _take_back(opened: Session, model: Model, row: Any) -> str | None:
     """Return the id of a new job for a row whose execution is dead; None where the row has changed."""
-    task_id = str(uuid4())
-    values = {"task_id": task_id, "token": None, "heartbeat_at": None, **restarted(model)}
-    note = lost_note(row.attempts, GONE)
-    return task_id if _change(opened, model, row, note, values) else None
+    values = given_back(model)
+    return values["task_id"] if _change(opened, model, row, lost_note(row.attempts, GONE), values) else None
 
 
 def _give_up(opened: Session, model: Model, row: Any) -> bool:

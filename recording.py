@@ -7,7 +7,6 @@ What each fold reads and writes are statements that are made once, and executed 
 SQLAlchemy three times as long as to execute it.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from models import (
     Content,
     FoldIndices,
     FoldPredictions,
+    Model,
     RawData,
     RawDataFile,
     State,
@@ -35,12 +35,10 @@ from models import (
     SubmissionFile,
     SubmissionFold,
     db,
+    not_final,
     now,
+    state_of,
 )
-
-log = logging.getLogger(__name__)
-
-Model = type[RawData] | type[SubmissionFold]
 
 BATCH = 500  # rows of one transaction
 OURS = "This is a fault of the service: the submission need not change."
@@ -69,15 +67,6 @@ def let_connections_go() -> None:
 
 def key_of(model: Model) -> ColumnElement[int]:
     return model.id if model is RawData else model.databoard_sf_id
-
-
-def state_of(model: Model) -> ColumnElement[str | None]:
-    return model.split_state if model is RawData else model.state
-
-
-def not_final(model: Model) -> ColumnElement[bool]:
-    """Rows that an execution may still write to; null is the state of data that nobody asked to split."""
-    return state_of(model).in_([State.TODO, State.TRAINED, State.VALIDATED])
 
 
 @dataclass(frozen=True)
@@ -175,13 +164,13 @@ class Claim:
         Without `why` the attempt does not count. With it, it counts, and `why` ends the attempt's log.
         A fold that `waits` for its split is not enqueued: the split's end does that.
         """
-        values: dict[str, Any] = {"task_id": str(uuid4()), "token": None, "heartbeat_at": None, "started_at": None}
+        values = given_back(self.model)
         if why:
             values["log_messages"] = self._log_closed(why)
         else:
             values |= {"attempts": self.model.attempts - 1, "log_messages": self.notes or None}
         with session() as opened:
-            if not self._update(opened.connection(), None, **values, **restarted(self.model)):
+            if not self._update(opened.connection(), None, **values):
                 return False
             job = jobs.describe(opened.get_one(self.model, self.id))
         if not waits:
@@ -275,6 +264,12 @@ def read_fold(fold_id: int) -> tuple[Row, dict[str, str], dict[str, str]]:
 def restarted(model: Model) -> dict[str, Any]:
     """The columns of a row that begins anew."""
     return {"split_state": State.TODO} if model is RawData else {"state": State.TODO, "cause": None, **UNKNOWN}
+
+
+def given_back(model: Model) -> dict[str, Any]:
+    """The columns of a row that waits for another execution, with a new job's id."""
+    nothing = dict.fromkeys(("token", "heartbeat_at", "started_at"))
+    return {"task_id": str(uuid4()), **nothing, **restarted(model)}
 
 
 def bytes_fetched(claim: Claim) -> int:

@@ -149,6 +149,7 @@ class Worker:
             outcome = self._supervise(task, pulse)
             if outcome.cause in OF_A_FULL_DISK:
                 self._home.check()  # what the task wrote is gone: whatever fills it is not the task's
+            record = record_failure if outcome.cause == Cause.INFRASTRUCTURE else record
             self._deliver(claim, partial(record, claim, outcome, pulse))
         except NotOurs:
             log.info("%s: replaced or gone, dropped", claim.name)
@@ -285,10 +286,6 @@ class Worker:
         return self._kept_labels[1]
 
     def _record_fold(self, claim: Claim, outcome: FoldOutcome, _pulse: Pulse) -> None:
-        if outcome.cause == Cause.INFRASTRUCTURE:
-            claim.heartbeat(log_messages=clean(outcome.log_messages))
-            claim.retry("the runner failed")
-            return
         predictions = None
         if outcome.state == State.TESTED:
             arrays = {name: getattr(outcome, name) for name in ("full_train_predictions", "test_predictions")}
@@ -322,10 +319,6 @@ class Worker:
         )
 
     def _record_split(self, claim: Claim, outcome: SplitOutcome, pulse: Pulse) -> None:
-        if outcome.cause == Cause.INFRASTRUCTURE:
-            claim.heartbeat(log_messages=clean(outcome.log_messages))
-            claim.retry("the runner failed")
-            return
         if outcome.cause is not None:
             claim.fail(outcome.cause, clean(outcome.log_messages))
             log.info("%s: %s", claim.name, outcome.cause)
@@ -341,6 +334,12 @@ class Worker:
         if claim.finish_split(contents, clean(outcome.log_messages), **columns):
             n_folds = recording.enqueue_waiting_folds(claim.id)
             log.info("%s: DONE, %d + %d rows, %d folds", claim.name, outcome.n_train, outcome.n_test, n_folds)
+
+
+def record_failure(claim: Claim, outcome: FoldOutcome | SplitOutcome, _pulse: Pulse) -> None:
+    """Keep the log of an attempt that the runner failed in, and try again."""
+    claim.heartbeat(log_messages=clean(outcome.log_messages))
+    claim.retry("the runner failed")
 
 
 def clean(text: str) -> str:

@@ -21,7 +21,6 @@ from api.streams import stream
 from api.submission import SubmissionChange, remove_folds
 from api.uploads import Uploads
 from models import (
-    FINAL_STATES,
     UNSYNCHRONIZED,
     FoldIndices,
     FoldPredictions,
@@ -30,6 +29,7 @@ from models import (
     Submission,
     SubmissionFold,
     db,
+    not_final,
     writing,
 )
 
@@ -102,7 +102,7 @@ def delete_submission_fold(databoard_sf_id: int) -> ResponseReturnValue:
 @answers(schemas.OneSubmissionFold)
 def cancel_submission_fold(databoard_sf_id: int) -> ResponseReturnValue:
     """Stop a submission fold, which ends in ERROR as cancelled; one that has ended stays as it is."""
-    to_end = SubmissionFold.databoard_sf_id == databoard_sf_id, SubmissionFold.state.not_in(FINAL_STATES)
+    to_end = SubmissionFold.databoard_sf_id == databoard_sf_id, not_final(SubmissionFold)
     end = update(SubmissionFold).where(*to_end).values(SubmissionFold.cancelled())
     with writing():
         cancelled = db.session.scalars(end.returning(SubmissionFold.task_id), execution_options=UNSYNCHRONIZED).all()

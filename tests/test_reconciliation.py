@@ -148,7 +148,8 @@ def test_dead_execution_is_run_again_within_its_time(
     assert look_for(reconciler, clock, config.DEAD_AFTER - config.RECONCILE_INTERVAL - 1, config) == 0
     assert look_for(reconciler, clock, config.RECONCILE_INTERVAL, config) == 1
     assert queued(queue, "low") == [fresh(fold).task_id]
-    assert (fold.state, fold.token, fold.attempts, fold.train_time) == (State.TODO, None, 1, 0.0)
+    assert (fold.state, fold.token, fold.started_at, fold.attempts) == (State.TODO, None, None, 1)
+    assert fold.train_time == 0.0
     assert fold.log_messages == "epoch 1\nAttempt 1 ended without a result: its worker is gone.\n"
     assert not orphan.holds()
     assert not orphan.finish_fold(state=State.TESTED, log_messages="")
