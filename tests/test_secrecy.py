@@ -124,7 +124,9 @@ def test_a_database_of_any_spelling_is_for_us_alone_and_tried_by_the_self_test(
         os.umask(mask)
     assert modes == dict.fromkeys((name, f"{name}-wal", f"{name}-shm"), 0o600)
     worker.start_zygote(app, config)
-    assert tried == [str(folder / name)]
+    ours = [elsewhere / "queue", elsewhere / "cache", folder / name, Path(worker.__file__).with_name(".env")]
+    assert tried == [str(path) for path in ours]
+    assert (elsewhere / "cache").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(
