@@ -1,5 +1,6 @@
 """A task's own folder: made before it, measured while it runs, gone after it, whatever the task made of it."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 MOST_FILES = 20_000  # of one task
 DEEPEST = 100  # folders in each other, all open at once while the last is looked at
+OTHERWISE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # what was a folder is gone, or no folder any more
 BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -62,10 +64,11 @@ def folder_size(folder: Path, enough: int) -> Size:
         else:
             try:
                 below.append(_look(names.pop(), fd, found, linked))
-            except (FileNotFoundError, NotADirectoryError):
-                found.missed += fd is not None  # the first was moved as a whole
-            except OSError:
-                found.files = MOST_FILES + 1
+            except OSError as error:
+                if error.errno in OTHERWISE:
+                    found.missed += fd is not None  # the first was moved as a whole
+                else:
+                    found.files = MOST_FILES + 1
     for fd, _names in below:
         _close(fd)
     return found

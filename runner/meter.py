@@ -13,11 +13,12 @@ from .look import Look
 from .task import Limits, Usage
 
 LOOK_INTERVAL = 0.05  # seconds between two looks at memory, on average
-HURRY = 0.005  # seconds until the next look where the disk fills
+HURRY = 0.005  # seconds until the next look where the disk fills, or the task stands still for it
 FILLING = 1 / 4  # of a task's limit, in files, between two looks
 FILES_INTERVAL = 0.25  # seconds between two looks at the files
 MAPS_INTERVAL = 0.5  # seconds between two looks at what is mapped
 FILES_SHARE = 1 / 3  # of the time that may go into each of these
+FOLDER_SIZE = 4096  # bytes on the disk, at least
 EXACT_SHARE = 0.25  # of the time that may go into exact looks at memory
 SLOW = 0.5  # seconds that a look may take; meanwhile the task may use more
 MOST_MISSES = 2  # looks in a row that do not find all; files that come and go make one
@@ -76,7 +77,8 @@ class Meter:
         self._seen_maps = out_of_sight.OutOfSight()  # what is mapped, when it was last looked at
         self._opened_memory = 0  # bytes of the kernel's for what is open, likewise
         self._memory_files = 0  # bytes of files that are memory, likewise
-        self._free = free_space(scratch)
+        self._device = home.stat().st_dev
+        self._free = self._free_before = free_space(scratch)
         self._is_filling = False  # the disk, when it was last looked at
         self._misses = 0  # looks in a row at the folder that did not find all
 
@@ -141,24 +143,30 @@ class Meter:
 
     def _too_much_memory(self, pids: Sequence[int]) -> bool:
         self._sample_memory(pids)
-        unseen = self._opened_memory + sum(self._seen_maps.kernel.values())
-        if memory_files := self._memory_files + size_on_disk(self._labels):
-            unseen += max(memory_files - tree.shared_memory(pids), 0)  # as far as they are not resident
-        if unseen > self._limits.memory:
+        kernel = self._opened_memory + sum(self._seen_maps.kernel.values())
+        files = self._memory_files + size_on_disk(self._labels)
+        least = most = 0  # of these, what is not resident: of what is, processes may have the same, or each its own
+        if files:
+            shared = tree.shared_memory(pids)
+            least, most = (max(files - resident, 0) for resident in (sum(shared), max(shared, default=0)))
+        if kernel + least > self._limits.memory:
             return True
-        allowance = self._allowance - unseen
-        least, most = self._resident.least, self._resident.most
+        allowance = self._allowance - kernel
+        least, most = least + self._resident.least, most + self._resident.most
         if least <= allowance and self._resident.shared_too > allowance:
-            shared = tree.shared_memory([pid for pid in pids if pid != self._pid])
+            shared = sum(tree.shared_memory([pid for pid in pids if pid != self._pid]))
             least, most = least + shared, most + shared
-        return most > allowance and bool(self._exact_look(pids, allowance, least))
+        return most > allowance and bool(self._exact_look(pids, allowance, least, files))
 
     def _too_much_cpu_time(self, pids: Collection[int]) -> bool:
         return self._cpu_time.read(pids) - self._cpu_start > self._limits.cpu_time
 
-    def _too_much_exactly(self, pids: Collection[int], allowance: float, least: float) -> bool:
-        """Whether processes use more than is allowed; where it cannot be told exactly, whether they use so `least`."""
-        exact = tree.proportional_memory(pids, allowance)
+    def _too_much_exactly(self, pids: Collection[int], allowance: float, least: float, files: int) -> bool:
+        """Whether processes use more than is allowed; where it cannot be told exactly, whether they use so `least`.
+
+        `files` are bytes of files that are memory.
+        """
+        exact = tree.proportional_memory(pids, allowance, files)
         return (least if exact is None else exact) > allowance
 
     def _too_many_files(self, pids: Iterable[int], mapped: out_of_sight.OutOfSight) -> Exceeded | None:
@@ -166,28 +174,35 @@ class Meter:
 
         The folder is looked at last: what is removed meanwhile must not count twice.
         """
-        opened = out_of_sight.opened(pids, self._known)
         device, shared = out_of_sight.own_shared_memory(pids) if self._own_shared_memory else (None, 0)
+        opened = out_of_sight.opened(pids, self._known, (device, self._device), mapped.longest)
         removed = {file: size for file, size in (opened.files | mapped.files).items() if file[0] != device}
         self._opened_memory = sum(opened.kernel.values())
         self._memory_files = sum((opened.memory | mapped.memory).values()) + shared
-        return self._too_much_in_folder(removed)
+        return self._too_much_in_folder(removed, sum((opened.above | mapped.above).values()))
 
-    def _too_much_in_folder(self, removed: Mapping[out_of_sight.Identity, int]) -> Exceeded | None:
-        """Return the same for what is in the folder, and files that were `removed`, of these sizes in bytes.
+    def _too_much_in_folder(self, removed: Mapping[out_of_sight.Identity, int], n_folders: int = 0) -> Exceeded | None:
+        """Return the same for what is in the folder, files that were `removed`, of these sizes in bytes, and folders.
 
         Of the result, what is beyond its own limit counts; a split may write as much again to its features.
         """
         folder = folder_size(self._home, self._disk)
         self._misses = self._misses + 1 if folder.missed else 0
-        size = folder.size + sum(removed.values()) + max(size_on_disk([self._result]) - self._limits.predictions, 0)
+        beside = max(size_on_disk([self._result]) - self._limits.predictions, 0)
+        size = folder.size + sum(removed.values()) + FOLDER_SIZE * n_folders + beside
         if max(size, size_on_disk(self._features)) > self._disk:
             return "disk_limit", self._limits.disk
-        return ("file_limit", MOST_FILES) if folder.files > MOST_FILES else None
+        return ("file_limit", MOST_FILES) if folder.files + n_folders > MOST_FILES else None
 
     def _look_at_disk(self) -> None:
-        """See whether it has lost so much room since it was last filling that the task may be near its limit."""
+        """See whether it has lost so much room since it was last filling that the task may be near its limit.
+
+        Where it has lost more than the limit, it may be the task that hides it, though others write, too.
+        """
         free = free_space(self._scratch)
+        if self._free_before - free > self._disk:
+            self._free_before = free
+            self._misses = MOST_MISSES
         self._is_filling = self._free - free > self._disk * FILLING
         if self._is_filling or free > self._free:
             self._free = free

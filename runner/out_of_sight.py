@@ -25,6 +25,7 @@ ENTRY_SIZE = 200  # bytes of the kernel's record of a lock, or of a descriptor t
 ENTRIES = (b"\nlock:", b"\ntfd:")  # lines of proc_pid_fdinfo(5), never the first
 MAP_SIZE = 256  # bytes of the kernel's record of a map, with its share of what leads to it
 LINK_SIZE = 64  # bytes of its link to each ancestor that the map was inherited from
+UNKNOWN_DEPTH = 100  # folders on a way that is too long to be told
 ORPHAN_DEPTH = 64  # ancestors that a process whose parent has ended may have had
 
 REMOVED = b" (deleted)"  # at the end of a line of proc_pid_maps(5)
@@ -32,55 +33,65 @@ REMOVED = b" (deleted)"  # at the end of a line of proc_pid_maps(5)
 Identity = tuple[int, ...]  # of a file: device and inode; of what is in the kernel: process and number
 
 
-@dataclass(frozen=True)
+@dataclass
 class OutOfSight:
     """Bytes, by what they are of.
 
     files : files and folders without a path. memory : files that are memory, and may be resident, too. kernel : its own
-    memory, which is resident nowhere.
+    memory, which is resident nowhere. longest : line of those that tell of maps. above : the numbers of folders that
+    were removed, and that files or folders without a path keep.
     """
 
     files: dict[Identity, int] = field(default_factory=dict)
     memory: dict[Identity, int] = field(default_factory=dict)
     kernel: dict[Identity, int] = field(default_factory=dict)
+    longest: int = 0
+    above: dict[Identity, int] = field(default_factory=dict)
 
-    def add_file(self, status: os.stat_result, known: Container[Identity]) -> None:
-        """Count a file that was removed, and is none of the `known` ones."""
+    def add_file(self, status: os.stat_result, known: Container[Identity], link: str) -> None:
+        """Count a file that was removed, and is none of the `known` ones; by the `link` to it, what it keeps."""
         has_blocks = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
         if has_blocks and not status.st_nlink and identity(status) not in known:
             kind = self.memory if status.st_dev == memory_device() else self.files
             kind[identity(status)] = status.st_blocks * 512
+            self.above[identity(status)] = _count_above(link)
 
 
 def identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def opened(pids: Iterable[int], known: Container[Identity]) -> OutOfSight:
-    """Return what the processes have open. What may grow unseen counts with the most that it may hold."""
+def opened(
+    pids: Iterable[int], known: Container[Identity], devices: Container[int | None] = (), longest: int = 0
+) -> OutOfSight:
+    """Return what the processes have open. What may grow unseen counts with the most that it may hold.
+
+    Parameters
+    ----------
+    devices : those of the task's own folders, whose empty files are no files of the kernel's.
+    longest : bytes of the longest text that the kernel is known to tell at once.
+    """
     found = OutOfSight()
     told: list[Identity] = []  # the files of the kernel's
-    longest = 0  # bytes that one of them tells
     for pid in pids:
         folder = procfs.folder(pid)
-        for status in _found([f"{folder}/cwd", f"{folder}/exe"]):
-            found.add_file(status, known)
-        for number, status in _descriptors(pid, folder):
+        for link in (f"{folder}/cwd", f"{folder}/exe"):
+            for status in _found([link]):
+                found.add_file(status, known, link)
+        for number, status, link in _descriptors(pid, folder):
             if stat.S_ISSOCK(status.st_mode):
                 found.kernel[identity(status)] = SOCKET_MEMORY
             elif stat.S_ISFIFO(status.st_mode):
                 found.kernel[identity(status)] = PIPE_MEMORY
-            elif _is_told(status):
+            elif _is_told(status) and status.st_dev not in devices:
                 told.append((pid, number))
             else:
-                found.add_file(status, known)
+                found.add_file(status, known, link)
                 if stat.S_ISDIR(status.st_mode):
                     found.kernel[pid, number, -1] = FOLDER_MEMORY
-                locked = identity(status) if stat.S_IFMT(status.st_mode) else (number,)  # those of a file are its own
-                if (pid, *locked) not in found.kernel:
-                    info = _info(f"{folder}/fdinfo/{number}")
-                    longest = max(longest, len(info))
-                    found.kernel[pid, *locked] = ENTRY_SIZE * sum(info.count(beginning) for beginning in ENTRIES)
+            info = _info(f"{folder}/fdinfo/{number}")
+            longest = max(longest, len(info))
+            found.kernel[pid, number, -2] = ENTRY_SIZE * sum(info.count(beginning) for beginning in ENTRIES)
     found.kernel.update(dict.fromkeys(told, max(TOLD_MEMORY, 2 * longest)))  # a buffer doubles until all fits
     return found
 
@@ -102,38 +113,45 @@ def mapped(pids: Iterable[int], known: Container[Identity], enough: float) -> Ou
         folder = procfs.folder(pid)
         parent = int((procfs.stat(folder) or [b"", b"0"])[1])
         depths[pid] = depths[parent] + 1 if parent in depths else ORPHAN_DEPTH if depths else 1
-        maps = b""
-        with suppress(OSError):
-            maps = procfs.read(f"{folder}/maps")
-        records = (MAP_SIZE + LINK_SIZE * depths[pid]) * maps.count(b"\n")
+        count, removed = 0, {}
+        for line in procfs.lines(f"{folder}/maps"):
+            count += 1
+            found.longest = max(found.longest, len(line))
+            if line.endswith(REMOVED):
+                span, _mode, _offset, device, inode, _name = line.split(maxsplit=5)
+                removed.setdefault(device + inode, span)  # where it is first
+        records = (MAP_SIZE + LINK_SIZE * depths[pid]) * count
         found.kernel[pid, -1] = procfs.status(pid, b"VmPTE:") + records
-        for start, end in _removed(maps):
-            for status in _found([f"{folder}/map_files/{start:x}-{end:x}"]):  # proc_pid_map_files(5)
-                found.add_file(status, known)
+        for start, end in (map(_number, span.split(b"-")) for span in removed.values()):
+            link = f"{folder}/map_files/{start:x}-{end:x}"  # proc_pid_map_files(5)
+            for status in _found([link]):
+                found.add_file(status, known, link)
         total += found.kernel[pid, -1]
         if total > enough:
             break
     return found
 
 
-def _removed(maps: bytes) -> Iterator[tuple[int, int]]:
-    """Yield from where to where each removed file is mapped, where it is first."""
-    seen: set[bytes] = set()
-    for line in maps.split(b"\n") if REMOVED in maps else []:
-        if line.endswith(REMOVED):
-            span, _mode, _offset, device, inode, _name = line.split(maxsplit=5)
-            if (file := device + inode) not in seen:
-                seen.add(file)
-                start, end = span.split(b"-")
-                yield int(start, 16), int(end, 16)
+def _count_above(link: str) -> int:
+    """Return how many removed folders are kept by what a link of /proc leads to: those on the way to it."""
+    try:
+        path = os.readlink(link)
+    except OSError as error:
+        return UNKNOWN_DEPTH if error.errno == errno.ENAMETOOLONG else 0
+    return 0 if os.path.isdir(os.path.dirname(path)) else path.count("/")
 
 
-def _descriptors(pid: int, folder: str) -> Iterator[tuple[int, os.stat_result]]:
-    """Yield the numbers of what the process has open, and what it is."""
+def _number(digits: bytes) -> int:
+    return int(digits, 16)
+
+
+def _descriptors(pid: int, folder: str) -> Iterator[tuple[int, os.stat_result, str]]:
+    """Yield the numbers of what the process has open, what it is, and a link to it that holds until the next."""
     try:
         for number in os.listdir(f"{folder}/fd"):
-            for status in _found([f"{folder}/fd/{number}"]):
-                yield int(number), status
+            link = f"{folder}/fd/{number}"
+            for status in _found([link]):
+                yield int(number), status, link
     except PermissionError:  # the listing is for the owner of the process alone, who is root: proc_pid_fd(5)
         with suppress(OSError, AttributeError):
             thread = int(folder.rpartition("/")[2])
@@ -146,7 +164,7 @@ def _descriptors(pid: int, folder: str) -> Iterator[tuple[int, os.stat_result]]:
         return
 
 
-def _copies(process: int, numbers: Iterable[int]) -> Iterator[tuple[int, os.stat_result]]:
+def _copies(process: int, numbers: Iterable[int]) -> Iterator[tuple[int, os.stat_result, str]]:
     """Yield what is open under these numbers in the process that the descriptor is of. Raises OSError if forbidden."""
     for number in numbers:
         try:
@@ -155,9 +173,10 @@ def _copies(process: int, numbers: Iterable[int]) -> Iterator[tuple[int, os.stat
             if error.errno != errno.EBADF:
                 raise
         else:
-            status = os.fstat(fd)
-            os.close(fd)
-            yield number, status
+            try:
+                yield number, os.fstat(fd), f"/proc/self/fd/{fd}"
+            finally:
+                os.close(fd)
 
 
 def _is_told(status: os.stat_result) -> bool:

@@ -4,6 +4,7 @@ import math
 import os
 import resource
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 import psutil
@@ -24,6 +25,13 @@ def read(path: str) -> bytes:
         return b"".join(pieces)
     finally:
         os.close(fd)
+
+
+def lines(path: str) -> Iterator[bytes]:
+    """Yield the lines of a file that may be long, read piece by piece; none where it cannot be read."""
+    with suppress(OSError), open(path, "rb", buffering=PIECE) as file:
+        for line in file:
+            yield line.rstrip(b"\n")
 
 
 def children(pid: int) -> list[int]:
@@ -103,13 +111,18 @@ def _resident_pages(folder: str) -> tuple[int, int]:
     return pages, shared
 
 
-def proportional(pid: int) -> int | None:
-    """Return a process's proportional set size in bytes, or None where the kernel does not let us read it."""
+def proportional(pid: int) -> tuple[int, int] | None:
+    """Return a process's proportional set size in bytes, and that of shared memory: before Linux 5.9, at most.
+
+    None where the kernel does not let us read it.
+    """
     try:
-        lines = read(f"{folder(pid)}/smaps_rollup").splitlines()
-        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:"))
+        text = map(bytes.split, read(f"{folder(pid)}/smaps_rollup").splitlines())
+        sizes = {words[0]: int(words[1]) * 1024 for words in text if words[0] in (b"Pss:", b"Pss_Shmem:")}
+        shared = sizes[b"Pss_Shmem:"] if b"Pss_Shmem:" in sizes else status(pid, b"RssShmem:")
+        return sizes.get(b"Pss:", 0), shared
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return 0, 0
     except OSError:
         return None
 

@@ -25,7 +25,7 @@ from . import procfs, sandbox, tree, wire
 from .folders import copy_files, make_folders, wipe
 from .log import Log
 from .look import start_threads
-from .meter import LOOK_INTERVAL, Meter
+from .meter import HURRY, LOOK_INTERVAL, Meter
 from .posted import DATA_FUNCTIONS, ORGANISER, PACKAGE, is_code
 from .settings import Place, Settings
 from .stem import NICENESS, Stem, serve
@@ -296,7 +296,7 @@ class Task:
                     return self._end(*exceeded)
                 self._hold_while_it_evades(pids)
                 # at a random time: nobody knows when, and does what is not to be seen in between
-                pause = random.uniform(0, 2 * self._meter.pause)
+                pause = HURRY if self._held else random.uniform(0, 2 * self._meter.pause)
                 next_look = now + max(pause, 2 * (time.monotonic() - now))
             self._send_log(now)
 
@@ -313,8 +313,11 @@ class Task:
         return self._end("exit", status)
 
     def _hold_while_it_evades(self, pids: Sequence[int]) -> None:
-        """Stop the processes while looks do not find all, again and again: whatever still runs may let others go on."""
-        if self._meter.is_evaded:
+        """Stop the processes while looks may not find all, again and again: whatever still runs may let others go on.
+
+        So it is where processes that nobody waits for have ended: what they had may be another's before it is seen.
+        """
+        if self._meter.is_evaded or self._stem.reaped_others:
             by_itself = {pid for pid in pids if pid not in self._held and procfs.state(f"/proc/{pid}") == b"T"}
             self._held |= set(self._stop()) - by_itself
         elif self._held:

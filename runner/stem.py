@@ -34,6 +34,7 @@ class Stem:
         self.pid = pid
         self._link = link
         self._link.settimeout(TIMEOUT)
+        self.reaped_others = False  # than the first process, when `living` last looked
 
     def protect(self, processes: Iterable[int]) -> None:
         """Keep the signals of all tasks from these processes, and all threads that they have now."""
@@ -61,6 +62,7 @@ class Stem:
         """
         left = [pid for pid in procfs.children(self.pid) if pid not in spare and pid != first]
         living = [pid for pid, status in zip(left, self.wait(left, block=False), strict=True) if status is None]
+        self.reaped_others = len(living) < len(left)
         return tree.with_descendants([first, *living])
 
     def stop_all(self, spare: Container[int]) -> list[int]:

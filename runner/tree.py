@@ -230,25 +230,27 @@ def memory(first: int, pids: Collection[int]) -> Resident:
     return Resident(least, most, shared_too)
 
 
-def shared_memory(pids: Collection[int]) -> int:
-    """Return the resident bytes of memory that processes may share, counted for each but those just forked."""
-    return sum(procfs.status(pid, b"RssShmem:") for pid in set(pids) - _just_forked(pids).keys())
+def shared_memory(pids: Collection[int]) -> list[int]:
+    """Return the resident bytes of memory that may be shared of each of the processes, but for those just forked."""
+    return [procfs.status(pid, b"RssShmem:") for pid in set(pids) - _just_forked(pids).keys()]
 
 
-def proportional_memory(pids: Collection[int], enough: float) -> int | None:
+def proportional_memory(pids: Collection[int], enough: float, files: int = 0) -> int | None:
     """Return the proportional set size of processes in bytes, or None where the kernel does not let us read it.
 
-    It takes long where many of them are busy: the largest come first, and with more than `enough` it ends.
+    It takes long where many of them are busy: the largest come first, and with more than `enough` it ends. Of `files`,
+    bytes of files that are memory, what is resident in no process is added.
     """
-    total = 0
+    total = resident = 0
     borrowers = {pid for pid, parent in _just_forked(pids).items() if _share_memory(pid, parent)}
     for pid in sorted(set(pids) - borrowers, key=procfs.resident, reverse=True):
-        if (size := procfs.proportional(pid)) is None:
+        if (sizes := procfs.proportional(pid)) is None:
             return None
-        total += size
+        total += sizes[0]
+        resident += sizes[1]
         if total > enough:
             break
-    return total
+    return total + max(files - resident, 0)
 
 
 def _share_memory(pid: int, parent: int) -> bool:

@@ -184,7 +184,8 @@ O_SYNC = 0x101000  # with O_DSYNC
 O_TRUNC, O_ACCMODE = 0x200, 3
 O_DIRECT = (0x4000, 0x10000)  # of each architecture
 TO_THE_DISK = tuple(O_SYNC | direct for direct in O_DIRECT)
-FCNTLS = {  # not those that have signals sent, hold up whoever opens a file (F_SETLEASE), or enlarge a pipe
+FCNTLS = {  # not those that have signals sent, hold up whoever opens a file (F_SETLEASE), enlarge a pipe, or lock by an
+    # open file (F_OFD_SETLK), whose locks stay with a map of it, where nobody sees them
     "F_DUPFD": 0,
     "F_GETFD": 1,
     "F_SETFD": 2,
@@ -194,9 +195,6 @@ FCNTLS = {  # not those that have signals sent, hold up whoever opens a file (F_
     "F_SETLK": 6,
     "F_SETLKW": 7,
     "F_GETOWN": 9,
-    "F_OFD_GETLK": 36,
-    "F_OFD_SETLK": 37,
-    "F_OFD_SETLKW": 38,
     "F_DUPFD_CLOEXEC": 1030,
     "F_GETPIPE_SZ": 1032,
 }
