@@ -402,7 +402,7 @@ def main(queues: list[str]) -> int:
         while not processes.stopping:
             if zygote.poll() is not None:
                 processes.end("worker", config.GRACE_PERIOD + STOP_MARGIN)  # slots outlive it for a while
-                zygote = restart_zygote(app, config, processes)
+                zygote = restart_zygote(app, config, processes) or zygote
                 continue
             if processes.lacks("reconciler"):
                 processes.fork("reconciler", partial(reconcile, app, config, zygote))
@@ -452,16 +452,15 @@ def check_slot_users(config: Config) -> None:
             raise RuntimeError(f"SLOT_UID is {first}, and user {uid} is {account}; expected numbers of no account")
 
 
-def restart_zygote(app: Flask, config: Config, processes: Processes) -> Zygote:
-    """Start another zygote; where the machine is in trouble, try until it works or we are to stop."""
-    while True:
+def restart_zygote(app: Flask, config: Config, processes: Processes) -> Zygote | None:
+    """Start another zygote; where the machine is in trouble, try until it works, or until we are to stop: None."""
+    while not processes.stopping:
         try:
             return start_zygote(app, config)
         except (RuntimeError, OSError) as error:
-            if processes.stopping:
-                raise
             log.error("no zygote: %s", error)
             processes.wait(ZYGOTE_PAUSE)
+    return None
 
 
 def work(queues: list[str], app: Flask, config: Config, zygote: Zygote, sock: socket.socket) -> None:

@@ -302,6 +302,10 @@ ROWS = [
         "The predictions do not fit into 10 MB, the limit, while predicting the training rows.",
         levels=RESTRICTED,
     ),
+    ends(
+        "allows_itself_no_files", "validation_error",
+        "Failed while predicting the training rows: OSError: [Errno 27] File too large", levels=BOTH_ENDS,
+    ),
     harmless("predicts_with_a_hostile_subclass"),
     harmless("predicts_integers"),
     harmless("predicts_booleans"),

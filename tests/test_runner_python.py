@@ -114,6 +114,22 @@ def test_a_worker_that_cannot_run_submissions_says_why_and_ends(
     )
 
 
+def test_a_worker_is_stopped_while_it_cannot_start_another_zygote(
+    start: Callable[..., Running], tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    running = start(RUNNER_PYTHON=python)
+    running.logged("isolation:")
+    running.remember()
+    python.write_text("#!/bin/sh\nexit 3\n")
+    running.zygote().kill()
+    running.logged("no zygote: ")
+    assert running.stop() == 0
+    assert "Traceback" not in running.log()
+
+
 def test_the_runner_needs_four_packages_alone(tmp_path: Path) -> None:
     """numpy, pandas, scikit-learn, psutil, and what these bring along."""
     service = {"flask", "sqlalchemy", "rq", "redis", "werkzeug", "marshmallow", "flask_migrate", "alembic", "psycopg"}
