@@ -1,4 +1,8 @@
-"""Data sets of growing size: the time before a submission's `fit` is entered, beside reading the CSV."""
+"""Data sets of growing size: the time before a submission's `fit` is entered, beside reading the CSV.
+
+Folds follow each other at once, as on a busy service. A virtual machine may give memory that was free for some seconds
+back to its host (free page reporting); to have it again can take ten times as long as to use it.
+"""
 
 import re
 import time
@@ -7,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from models import SubmissionFold
 from tests.servers import wait_until
@@ -16,10 +20,11 @@ from . import data
 from .figures import Figure
 from .peer_database import engine
 from .scratch import scratch_folder
-from .service import Service, fold_body, service
+from .service import FINAL, Service, fold_body, service
 
 GOALS = {100_000: 30, 1_000_000: 150}  # ms, by rows
 FOLD_TIMEOUT = 120  # seconds
+LATER = 10  # folds
 FRACTION = 0.8  # of the training part's rows, in a fold
 
 
@@ -33,7 +38,6 @@ def measure(quick: bool) -> Iterator[Figure]:
 
 
 def measure_size(running: Service, folder: Path, csv: Path, n_rows: int, first_id: int) -> Iterator[Figure]:
-    later = 10 if n_rows < 1_000_000 else 5
     n_train = n_rows - int(data.HELD_OUT_TEST * n_rows)
     rng = np.random.default_rng(0)
     raw_data = running.post_data(f"wide-{n_rows}", csv)
@@ -41,7 +45,7 @@ def measure_size(running: Service, folder: Path, csv: Path, n_rows: int, first_i
     new = {"raw_data": raw_data, "files": {"classifier.py": data.STAMP}}
     X = warm_map(folder / "X.npy", n_train)
     ms: dict[str, list[float]] = {"accepted": [], "claimed": [], "read_csv": [], "selected": []}
-    for number in range(1 + later):
+    for number in range(1 + LATER):
         rows = np.split(rng.permutation(n_train), [int(FRACTION * n_train)])
         rows = np.sort(rows[0]), np.sort(rows[1])
         accepted, claimed = time_of_fold(running, first_id + number, first_id, rows, **(new if number == 0 else {}))
@@ -75,12 +79,20 @@ def time_of_fold(
     """Run a fold; return the seconds until `fit` is entered, since the POST's answer and since a worker's claim."""
     running.post("submissionfold/", fold_body(fold_id, submission_id, rows, priority="H", **new))
     posted = time.time()
-    fold = wait_until(lambda: running.final(fold_id), FOLD_TIMEOUT, f"fold {fold_id} is TESTED")
-    entered = float(re.search(r"entered ([\d.]+)", fold["log_messages"])[1])
-    with engine(running.config.database_url).connect() as connection:
-        started = select(SubmissionFold.started_at).where(SubmissionFold.databoard_sf_id == fold_id)
-        claimed = connection.scalar(started).timestamp()
-    return entered - posted, entered - claimed
+    columns = (SubmissionFold.state, SubmissionFold.log_messages, SubmissionFold.started_at)
+    row = select(*columns).where(SubmissionFold.databoard_sf_id == fold_id)
+    with engine(running.config.database_url).connect() as connection:  # the API's answer holds all predictions
+
+        def ended() -> Row | None:
+            found = connection.execute(row).one()
+            connection.rollback()
+            return found if found.state in FINAL else None
+
+        fold = wait_until(ended, FOLD_TIMEOUT, f"fold {fold_id} ends")
+    if not (entered := re.search(r"entered ([\d.]+)", fold.log_messages)):
+        raise RuntimeError(f"fold {fold_id}: {fold.log_messages}")
+    entered = float(entered[1])
+    return entered - posted, entered - fold.started_at.timestamp()
 
 
 def warm_map(path: Path, n_rows: int) -> np.ndarray:
