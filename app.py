@@ -56,6 +56,12 @@ def bare_app(config: Config) -> Flask:
     return app
 
 
+def database_files(app: Flask) -> list[Path]:
+    """Return all files of an SQLite database, those that are not there included: sqlite.org/tempfiles.html."""
+    file = database_file(app)
+    return [Path(f"{file}{ending}") for ending in ("", "-wal", "-shm", "-journal")] if file else []
+
+
 def database_file(app: Flask) -> Path | None:
     """Return the file of an SQLite database; None where it is in memory, or another database."""
     with app.app_context():

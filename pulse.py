@@ -30,7 +30,7 @@ class Stopping(Exception):
 class Pulse:
     """The signs of life of an execution, written when they are due, with what is new.
 
-    Call it at least once a second; it tells whether it has asked the database, an outage of which is waited for.
+    Call it when it is due; it tells whether it has asked the database, an outage of which is waited for.
     Raises NotOurs, Cancelled, Stopping.
     """
 
@@ -49,7 +49,8 @@ class Pulse:
 
     def wait(self) -> float:
         """Seconds until the next call is due."""
-        due = min(self._news_due, self._looked_at + LOOK_INTERVAL, self._listener.stop_at)
+        beat_due, look_due = self._beat_at + self._interval, self._looked_at + LOOK_INTERVAL
+        due = min(self._news_due, beat_due, look_due, self._listener.stop_at)
         return max(0.0, due - time.monotonic())
 
     def __call__(self) -> bool:

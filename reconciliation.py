@@ -58,7 +58,9 @@ class Reconciler:
         self._claimed_for = max(config.DEAD_AFTER - config.RECONCILE_INTERVAL, 2 * config.HEARTBEAT_INTERVAL)
         self._me = str(uuid4())
         self._seen: dict[tuple[Any, ...], float] = {}  # a row as it was seen, and since when
-        self._looked_at = self._sweep_at = clock()
+        self._longest = 3 * config.RECONCILE_INTERVAL  # that counts between two looks: then, we were stopped
+        self._began = self._ended = self._sweep_at = clock()  # the last look
+        self._time = 0.0  # that counts, in seconds
         self._unowned: set[str] = set()  # contents, at the last sweep
 
     def run(self) -> int:
@@ -72,6 +74,7 @@ class Reconciler:
             self._seen.clear()
             raise
         finally:
+            self._ended = self._clock()
             let_connections_go()
 
     def release(self) -> None:
@@ -104,10 +107,11 @@ class Reconciler:
 
     def _look(self, leads: bool) -> int:
         """Look; repair what is lost if we lead. Who follows knows the ages of executions when it comes to lead."""
-        at = self._clock()
-        if at - self._looked_at > 3 * self._interval:  # we were stopped, or the machine slept
+        began = self._clock()
+        if began - self._ended > self._longest:  # we were stopped, or the machine slept
             self._seen.clear()
-        self._looked_at = at
+        self._time += min(began - self._began, self._longest)  # of a slow look, too, nobody knows whether it slept
+        self._began, at = began, self._time
         with session(writes=False) as opened:
             rows: list[Row] = [(RawData, row) for row in opened.execute(_waiting_splits())]
             which = () if leads else (SubmissionFold.token.is_not(None),)

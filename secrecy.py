@@ -1,6 +1,7 @@
 """Keeps what the service's processes hold from others on the machine: their memory, and files with hashes or labels."""
 
 import ctypes
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -19,10 +20,15 @@ def close_memory() -> None:
 
 
 def close_folder(path: Path) -> None:
-    """Have the folder at `path`, made here unless it is there, for us alone; one of another user stays as it is."""
+    """Have the folder at `path`, made here unless it is there, for us alone; one of another user stays as it is.
+
+    Raises OSError where we cannot write to it.
+    """
     path.mkdir(parents=True, exist_ok=True)
     with suppress(PermissionError):
         path.chmod(0o700)
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 def close_database(path: Path) -> None:

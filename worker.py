@@ -35,7 +35,7 @@ import recording
 import revision
 import schemas
 import secrecy
-from app import bare_app, database_file
+from app import bare_app, database_files
 from cache import Cache
 from config import CORES, ROOT, Config, environment
 from listening import Listener
@@ -91,6 +91,10 @@ class BadIndices(Exception):
     """Row indices that the data does not have; a sentence for the submitter."""
 
 
+class Undelivered(Exception):
+    """The database was gone for as long as what is to be written is kept; its own words."""
+
+
 class Worker:
     """Runs jobs on one slot, one at a time, each from its claim to its row's final state."""
 
@@ -132,6 +136,8 @@ class Worker:
                     self._attempt(claim, prepare, record)
             except DATABASE_GONE as error:  # nothing can be recorded: reconciliation finds the row
                 log.warning("job %s: ended without a record: %s", task_id, error.orig)
+            except Undelivered as error:
+                log.warning("job %s: ended without a record: %s", task_id, error)
             except Exception:
                 log.exception("job %s: ended without a record", task_id)
             finally:
@@ -168,9 +174,10 @@ class Worker:
         except SlotLost:
             log.warning("%s: the runner is gone", claim.name)
             not_ours = self._listener.stopping or self._home.is_short()
-            why = "" if not_ours else "the process that ran it was killed or stopped"
-            self._deliver(claim, partial(claim.retry, why) if why else claim.give_back)
-            self._slot_in_use = True
+            killed = partial(claim.retry, "the process that ran it was killed or stopped")
+            self._deliver(claim, claim.give_back if not_ours else killed)
+        except Undelivered:
+            raise
         except Exception as error:  # a failure of ours: another attempt, or the end
             if disk.is_full(error):
                 log.warning("%s: given back, the disk is full", claim.name)
@@ -232,7 +239,10 @@ class Worker:
                     recording.let_connections_go()
 
     def _deliver(self, claim: Claim, write: Callable[[], Result]) -> Result:
-        """Write; where the database is gone, keep what is to be written and try again, for DELIVERY_LIMIT."""
+        """Write; where the database is gone, keep what is to be written and try again, for DELIVERY_LIMIT.
+
+        Then, or when we are to have stopped, raises Undelivered.
+        """
         deadline = time.monotonic() + self._config.DELIVERY_LIMIT
         pause = 0.1
         while True:
@@ -240,7 +250,7 @@ class Worker:
                 return write()
             except DATABASE_GONE as error:
                 if time.monotonic() > min(deadline, self._listener.stop_at):
-                    raise
+                    raise Undelivered(str(error.orig)) from None
                 log.warning("%s: no database, trying again: %s", claim.name, error.orig)
             self._listener.sleep(pause)
             self._listener.job_heartbeat()
@@ -392,6 +402,8 @@ def main(queues: list[str]) -> int:
     home = disk.Disk(config.DATARUN_HOME)
     while not (processes.stopping or home.may_start()):
         processes.wait(disk.LOOK_INTERVAL)
+    if processes.stopping:
+        return 0
     try:
         zygote = start_zygote(app, config)
     except RuntimeError as error:
@@ -408,8 +420,7 @@ def main(queues: list[str]) -> int:
                 processes.fork("reconciler", partial(reconcile, app, config, zygote))
             for name in (f"worker {number}" for number in range(1, config.WORKER_CONCURRENCY + 1)):
                 if processes.lacks(name):
-                    with zygote.new_slot() as sock:
-                        processes.fork(name, partial(work, queues or list(jobs.QUEUES), app, config, zygote, sock))
+                    fork_worker(name, queues or list(jobs.QUEUES), app, config, zygote, processes)
             processes.wait(0.5, zygote)
         log.info("stopping")
     finally:
@@ -422,7 +433,10 @@ def start_zygote(app: Flask, config: Config) -> Zygote:
     """Start the zygote; raise RuntimeError where it cannot run submissions, or cannot isolate them well enough."""
     home = config.DATARUN_HOME
     cache = home / "cache"
-    secrecy.close_folder(cache)
+    try:
+        secrecy.close_folder(cache)
+    except OSError as error:
+        raise RuntimeError(f"{cache} cannot be used: {error.strerror}") from None
     check_slot_users(config)
     zygote = Zygote(
         config.RUNNER_PYTHON or sys.executable,
@@ -430,7 +444,7 @@ def start_zygote(app: Flask, config: Config) -> Zygote:
         threads=max(1, CORES // config.WORKER_CONCURRENCY),
         environ=environment(),
         first_uid=config.SLOT_UID,
-        secrets=list(filter(None, (home / "queue", cache, database_file(app), ROOT / ".env"))),
+        secrets=[home / "queue", cache, *database_files(app), ROOT / ".env"],
     )
     zygote.start()
     log.info("isolation: %s. %s", zygote.isolation, zygote.missing)
@@ -463,6 +477,17 @@ def restart_zygote(app: Flask, config: Config, processes: Processes) -> Zygote |
     return None
 
 
+def fork_worker(name: str, queues: list[str], app: Flask, config: Config, zygote: Zygote, processes: Processes) -> None:
+    """Fork a worker with a slot of the zygote; where that has just ended, another will do."""
+    try:
+        sock = zygote.new_slot()
+    except OSError as error:
+        log.error("%s: no slot: %s", name, error)
+        return
+    with sock:
+        processes.fork(name, partial(work, queues, app, config, zygote, sock))
+
+
 def work(queues: list[str], app: Flask, config: Config, zygote: Zygote, sock: socket.socket) -> None:
     """Be a worker, in a process of its own."""
     zygote.close()  # it ends when the main process does
@@ -482,7 +507,8 @@ def reconcile(app: Flask, config: Config, zygote: Zygote) -> None:
             except (redis.RedisError, OSError, *DATABASE_GONE) as error:
                 log.warning("reconciler: %s", error)
             if select.select([wake], [], [], config.RECONCILE_INTERVAL)[0]:
-                reconciler.release()
+                with suppress(redis.RedisError, OSError):
+                    reconciler.release()
                 return
 
 

@@ -6,8 +6,10 @@ back to its host (free page reporting); to have it again can take ten times as l
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import getitem
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ from .service import FINAL, Service, fold_body, service
 GOALS = {100_000: 30, 1_000_000: 150}  # ms, by rows
 FOLD_TIMEOUT = 120  # seconds
 LATER = 10  # folds
+N_READ = 3  # times that pandas reads the file
 FRACTION = 0.8  # of the training part's rows, in a fold
 
 
@@ -44,18 +47,18 @@ def measure_size(running: Service, folder: Path, csv: Path, n_rows: int, first_i
     running.split(raw_data)
     new = {"raw_data": raw_data, "files": {"classifier.py": data.STAMP}}
     X = warm_map(folder / "X.npy", n_train)
+    rows = [drawn(rng, n_train) for _ in range(1 + LATER)]
+    bodies = [
+        fold_body(first_id + number, first_id, drawn_rows, priority="H", **(new if number == 0 else {}))
+        for number, drawn_rows in enumerate(rows)
+    ]
     ms: dict[str, list[float]] = {"accepted": [], "claimed": [], "read_csv": [], "selected": []}
-    for number in range(1 + LATER):
-        rows = np.split(rng.permutation(n_train), [int(FRACTION * n_train)])
-        rows = np.sort(rows[0]), np.sort(rows[1])
-        accepted, claimed = time_of_fold(running, first_id + number, first_id, rows, **(new if number == 0 else {}))
+    for (train_is, _), body in zip(rows, bodies, strict=True):
+        accepted, claimed = time_of_fold(running, body)
         ms["accepted"].append(1000 * accepted)
         ms["claimed"].append(1000 * claimed)
-        ms["selected"].append(1000 * time_of_selection(X, rows[0]))
-        if number % 5 == 0:
-            start = time.perf_counter()
-            pd.read_csv(csv)
-            ms["read_csv"].append(1000 * (time.perf_counter() - start))
+        ms["selected"].append(1000 * time_of(getitem, X, train_is))
+    ms["read_csv"] = [1000 * time_of(pd.read_csv, csv) for _ in range(N_READ)]
     del X
     what = f"{n_rows:,} x {data.N_COLUMNS}"
     goal = ("at most", GOALS[n_rows]) if n_rows in GOALS else None
@@ -73,13 +76,18 @@ def measure_size(running: Service, folder: Path, csv: Path, n_rows: int, first_i
     )
 
 
-def time_of_fold(
-    running: Service, fold_id: int, submission_id: int, rows: tuple[np.ndarray, np.ndarray], **new: object
-) -> tuple[float, float]:
+def drawn(rng: np.random.Generator, n_train: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return train_is and test_is of a fold, in order, drawn from the rows of the training part."""
+    train_is, test_is = np.split(rng.permutation(n_train), [int(FRACTION * n_train)])
+    return np.sort(train_is), np.sort(test_is)
+
+
+def time_of_fold(running: Service, body: dict[str, Any]) -> tuple[float, float]:
     """Run a fold; return the seconds until `fit` is entered, since the POST's answer and since a worker's claim."""
-    running.post("submissionfold/", fold_body(fold_id, submission_id, rows, priority="H", **new))
+    running.post("submissionfold/", body)
     posted = time.time()
     columns = (SubmissionFold.state, SubmissionFold.log_messages, SubmissionFold.started_at)
+    fold_id = body["databoard_sf_id"]
     row = select(*columns).where(SubmissionFold.databoard_sf_id == fold_id)
     with engine(running.config.database_url).connect() as connection:  # the API's answer holds all predictions
 
@@ -106,7 +114,7 @@ def warm_map(path: Path, n_rows: int) -> np.ndarray:
     return X
 
 
-def time_of_selection(X: np.ndarray, rows: np.ndarray) -> float:
+def time_of(work: Callable[..., object], *arguments: object) -> float:
     start = time.perf_counter()
-    X[rows]
+    work(*arguments)
     return time.perf_counter() - start

@@ -22,21 +22,21 @@ from .figures import Figure
 from .scratch import scratch_folder
 from .service import Service, fold_body, service
 
+ROUNDS = 2
 TRIAL = 100  # trees, by which the others are found
-POLL_INTERVAL = 0.02  # seconds between two looks at the database
+POLL_INTERVAL = 0.05  # seconds between two looks at the database
 TIMEOUT = 300  # seconds
 
 
 def measure(quick: bool) -> Iterator[Figure]:
     tree = seconds_of_a_tree()
-    rounds = 2 if quick else 4
-    shapes = [("20 ms", 0.02, 30 if quick else 100), ("1 s", 1.0, 4 if quick else 10)]
+    shapes = [("20 ms", 0.02, 30 if quick else 200), ("1 s", 1.0, 4 if quick else 20)]
     for name, training, folds in shapes:
         n_trees = max(1, round(training / tree))
         with scratch_folder() as folder:
             peers.write_inputs(folder, data.forest(n_trees))
-            rates = run(folder, n_trees, folds, rounds)
-        what = f"{rounds} times {folds} folds of {name}, {CORES} workers"
+            rates = run(folder, n_trees, folds)
+        what = f"{ROUNDS} times {folds} folds of {name}, {CORES} workers"
         ours = rates.pop("datarun")
         for system, theirs in rates.items():
             yield Figure(what, "folds/s", ours, system, theirs, GOALS.get((name, system)))
@@ -61,7 +61,7 @@ def seconds_of_a_tree() -> float:
     return median(cpu) / TRIAL
 
 
-def run(folder: Path, n_trees: int, folds: int, rounds: int) -> dict[str, list[float]]:
+def run(folder: Path, n_trees: int, folds: int) -> dict[str, list[float]]:
     """Return the folds a second of each system in each round, all of them running, one at a time at work."""
     with ExitStack() as stack:
         running = stack.enter_context(service(folder / "home"))
@@ -73,7 +73,7 @@ def run(folder: Path, n_trees: int, folds: int, rounds: int) -> dict[str, list[f
         warm = [stack.enter_context(peers.warm_process(folder)) for _ in range(CORES)]
         systems["the ideal"] = lambda: ideal(warm, folds)
         rates: dict[str, list[float]] = {name: [] for name in systems}
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             for name, time_of in systems.items():
                 rates[name].append(folds / time_of())
         return rates

@@ -7,7 +7,8 @@ import os
 import select
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -49,7 +50,7 @@ from runner.sandbox.oversight import become
 become(sys.argv[2:])
 """
 OVERSEES = {"network", "capabilities"}  # emulated platforms without these have no user namespaces
-HANDOVER = 20.0  # seconds in which a supervisor takes a message
+HANDOVER = 20.0  # seconds in which a supervisor takes a message, or has sent all of one
 MOST_ROWS = 2**31 - 1  # of each part of a data set: what the database's columns of whole numbers hold
 OF_THE_DATA_SET = "This is a fault of the data set's own file: the submission need not change."
 ALWAYS = {
@@ -230,25 +231,30 @@ class Slot:
 
     def _send(self, message: dict[str, Any], files: Sequence[BinaryIO] = ()) -> None:
         """Send a message. Raises SlotLost where the supervisor is gone, or stands still and the socket is full."""
+        with self._handover():
+            wire.send(self._sock, message, [file.fileno() for file in files])
+
+    @contextmanager
+    def _handover(self) -> Iterator[None]:
+        """Have a message go through in time. Raises SlotLost."""
         self._sock.settimeout(HANDOVER)
         try:
-            wire.send(self._sock, message, [file.fileno() for file in files])
-        except OSError as error:
+            yield
+        except (EOFError, OSError) as error:
             raise SlotLost(str(error)) from None
         finally:
             self._sock.settimeout(None)
 
     def receive(self, timeout: float | None = None) -> Event | None:
-        """Return the next event, or None after `timeout` seconds.
+        """Return the next event, or None where none has begun to come after `timeout` seconds.
 
-        Raises SlotLost; OSError (ENOSPC) where the disk had no room for the task, which was not begun.
+        Raises SlotLost, also where the supervisor stands still in the middle of one; OSError (ENOSPC) where the disk
+        had no room for the task, which was not begun.
         """
         if not select.select([self._sock], [], [], timeout)[0]:
             return None
-        try:
+        with self._handover():
             message, fds = wire.receive(self._sock)
-        except (EOFError, ConnectionError) as error:
-            raise SlotLost(str(error)) from None
         [(event, content)] = message.items()
         if event == "no room":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

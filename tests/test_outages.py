@@ -171,6 +171,20 @@ def test_a_worker_keeps_its_result_while_the_database_takes_no_writes(
         assert "Traceback" not in running.log()
 
 
+def test_a_result_that_cannot_be_written_in_time_is_given_up_once(
+    start: Callable[..., Running], fast: Config, password_hash: str, postgres_url: str
+) -> None:
+    with application(replace(fast, DATABASE_URL=postgres_url), password_hash) as app, app.app_context():
+        running = start(DATABASE_URL=postgres_url, DELIVERY_LIMIT=1.0)
+        fold = asleep(iris_fold("sleeps"))
+        set_read_only(postgres_url, "on")
+        running.logged(": ended without a record: cannot execute UPDATE in a read-only transaction")
+        set_read_only(postgres_url, "off")
+        assert (final(fold).state, fold.attempts) == (State.TESTED, 2)
+        assert "its worker is gone" in fold.log_messages
+        assert "Traceback" not in running.log()
+
+
 @pytest.mark.usefixtures("database_url")
 def test_what_a_stopping_worker_gives_back_starts_before_it_is_gone(start: Callable[..., Running]) -> None:
     stopping = start(GRACE_PERIOD=0.5, TIME_LIMIT=SOON)  # the other may take long to start

@@ -200,6 +200,37 @@ def test_ages_start_anew_after_a_pause_of_the_reconciler(
     assert reconciler.run() == 0
 
 
+@pytest.fixture
+def slow(clock: Clock, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks take longer than what is between them."""
+    queued_ids = jobs.queued_ids
+
+    def take_long(*arguments: object) -> set[str]:
+        clock.now += 10 * config.RECONCILE_INTERVAL
+        return queued_ids(*arguments)
+
+    monkeypatch.setattr(jobs, "queued_ids", take_long)
+
+
+@pytest.mark.usefixtures("slow")
+def test_looks_that_take_long_repair_all_the_same(
+    fold: SubmissionFold, reconciler: Reconciler, clock: Clock, config: Config
+) -> None:
+    assert reconciler.run() == 0
+    clock.now += config.RECONCILE_INTERVAL
+    assert reconciler.run() == 1
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_pause_in_the_middle_of_a_look_is_no_age(
+    fold: SubmissionFold, reconciler: Reconciler, clock: Clock, config: Config
+) -> None:
+    claim(SubmissionFold, 11, fold.task_id, 3)
+    for _ in range(2):
+        assert reconciler.run() == 0
+        clock.now += config.RECONCILE_INTERVAL
+
+
 def test_two_reconcilers_enqueue_a_fold_once(
     fold: SubmissionFold, config: Config, queue: redis.Redis, clock: Clock
 ) -> None:

@@ -1,6 +1,8 @@
 """What an execution writes to its row while it stores much."""
 
 import io
+import math
+from types import SimpleNamespace
 
 import pytest
 import rows
@@ -10,7 +12,7 @@ from sqlalchemy import select
 import files
 import recording
 from models import Chunk, RawData, SubmissionFold, db
-from pulse import NotOurs
+from pulse import NotOurs, Pulse
 
 CHUNKS = 3
 
@@ -51,6 +53,12 @@ def test_storing_gives_signs_of_life(database_url: str, app: Flask) -> None:
 
         files.store(big(), beat=beat)
         assert len(set(seen)) == len(seen) == 1 + CHUNKS
+
+
+def test_a_pulse_is_due_as_often_as_it_is_to_beat() -> None:
+    listener = SimpleNamespace(stop_at=math.inf)
+    assert Pulse(SimpleNamespace(), listener, interval=0.2).wait() <= 0.2
+    assert Pulse(SimpleNamespace(), listener, interval=60.0).wait() > 0.2  # to look at the row
 
 
 def test_storing_for_a_row_that_another_has_claimed_ends(database_url: str, app: Flask) -> None:

@@ -3,10 +3,11 @@
 import importlib.util
 import io
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from runner import (
     SplitTask,
     Zygote,
     host,
+    wire,
 )  # fmt: skip
 from runner.task import End, conclude
 from servers import wait_until
@@ -490,6 +492,15 @@ def test_a_slot_that_stands_still_when_it_is_to_take_a_large_task_is_lost(
     task = iris.task("logistic_regression", np.arange(90))
     with pytest.raises(SlotLost):
         slot.start(replace(task, classes=[f"a class of a long name, the {i}." for i in range(10_000)]))
+
+
+def test_a_slot_that_stands_still_in_the_middle_of_a_message_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "HANDOVER", 0.1)
+    ours, theirs = socket.socketpair()
+    with theirs, closing(Slot(ours)) as slot:
+        theirs.sendall(wire.pack({"log": "line\n" * 100})[:-1])
+        with pytest.raises(SlotLost):
+            slot.receive(0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sees what a process that is not dumpable has open")

@@ -1,13 +1,17 @@
 """What others on the machine can read of the service: neither the memory of its processes, nor its database."""
 
+import errno
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+import users
+from restricted import needs_root
 
 import secrecy
 import servers
@@ -70,6 +74,24 @@ def test_a_database_that_was_open_is_closed(tmp_path: Path) -> None:
     }
 
 
+@needs_root
+def test_a_folder_that_another_user_has_cannot_be_ours() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        Path(folder, "cache").mkdir(mode=0o755)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setuid(users.user(90))
+                Path(folder, "cache").stat()
+                secrecy.close_folder(Path(folder, "cache"))
+            except PermissionError as error:
+                os._exit(error.errno)
+            finally:
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == errno.EACCES
+
+
 def test_the_home_folder_lets_folds_pass_and_nobody_look(tmp_path: Path) -> None:
     home = tmp_path / "home"
     mask = os.umask(0o022)
@@ -124,7 +146,8 @@ def test_a_database_of_any_spelling_is_for_us_alone_and_tried_by_the_self_test(
         os.umask(mask)
     assert modes == dict.fromkeys((name, f"{name}-wal", f"{name}-shm"), 0o600)
     worker.start_zygote(app, config)
-    ours = [elsewhere / "queue", elsewhere / "cache", folder / name, Path(worker.__file__).with_name(".env")]
+    database = [folder / f"{name}{ending}" for ending in ("", "-wal", "-shm", "-journal")]
+    ours = [elsewhere / "queue", elsewhere / "cache", *database, Path(worker.__file__).with_name(".env")]
     assert tried == [str(path) for path in ours]
     assert (elsewhere / "cache").stat().st_mode & 0o777 == 0o700
 

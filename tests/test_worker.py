@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +27,7 @@ from config import Config
 from models import Cause, Content, State, SubmissionFold, db, writing
 from runner import Zygote
 from runner.sandbox import LAYERS
-from servers import wait_until
+from servers import free_port, wait_until
 
 # ---- what becomes of folds and splits
 
@@ -254,6 +255,17 @@ def test_killed_zygote_is_replaced(shared: Running) -> None:
     assert (final(later).state, later.attempts) == (State.TESTED, 1)
 
 
+def test_a_zygote_that_ends_before_it_gives_a_slot_ends_nothing_else(
+    config: Config, app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    zygote = Zygote(sys.executable, config.DATARUN_HOME)
+    zygote._control, theirs = socket.socketpair()
+    theirs.close()
+    worker.fork_worker("worker 1", ["low"], app, config, zygote, processes=None)
+    assert "worker 1: no slot: [Errno 32] Broken pipe" in caplog.messages
+    zygote.close()
+
+
 # the last where it stood still beyond the fold's time
 ENDS_OF_A_STOPPED_ONE = "replaced or gone", "TESTED, but no longer ours", "the runner is gone"
 
@@ -356,6 +368,27 @@ def test_idle_worker_stops(start: Callable[..., Running], app: Flask) -> None:
     assert running.stop(signal.SIGINT) == 0
     assert workers() == 0
     assert running.left() == []
+
+
+def test_worker_stops_while_the_database_has_no_tables(start: Callable[..., Running], tmp_path: Path) -> None:
+    running = start(DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite'}")
+    running.logged("waiting for the database's tables")
+    assert running.stop() == 0
+    assert "isolation:" not in running.log()
+
+
+def test_worker_stops_while_there_is_no_queue_server(start: Callable[..., Running]) -> None:
+    running = start(REDIS_URL=f"redis://127.0.0.1:{free_port()}")
+    running.logged("reconciler: Error 111 connecting")
+    assert running.stop() == 0
+    assert "Traceback" not in running.log()
+
+
+def test_worker_that_cannot_use_its_cache_says_so(start: Callable[..., Running], config: Config) -> None:
+    (config.DATARUN_HOME / "cache").touch()
+    running = start()
+    assert running.process.wait(SOON) == 1
+    assert running.log().endswith(f"not started: {config.DATARUN_HOME / 'cache'} cannot be used: File exists\n")
 
 
 def test_second_interrupt_ends_everything_at_once(start: Callable[..., Running]) -> None:
