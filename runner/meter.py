@@ -80,7 +80,8 @@ class Meter:
         self._device = home.stat().st_dev
         self._free = self._free_before = free_space(scratch)
         self._is_filling = False  # the disk, when it was last looked at
-        self._misses = 0  # looks in a row at the folder that did not find all
+        self._misses = 0  # looks in a row at the files that did not find all
+        self.held_since = math.inf  # since when the task stands still
 
     @property
     def has_begun(self) -> bool:
@@ -143,7 +144,7 @@ class Meter:
 
     def _too_much_memory(self, pids: Sequence[int]) -> bool:
         self._sample_memory(pids)
-        kernel = self._opened_memory + sum(self._seen_maps.kernel.values())
+        kernel = self._opened_memory + sum(self._seen_maps.kernel.values()) + tree.page_tables(pids)
         files = self._memory_files + size_on_disk(self._labels)
         least = most = 0  # of these, what is not resident: of what is, processes may have the same, or each its own
         if files:
@@ -174,20 +175,27 @@ class Meter:
 
         The folder is looked at last: what is removed meanwhile must not count twice.
         """
+        began = time.monotonic()
         device, shared = out_of_sight.own_shared_memory(pids) if self._own_shared_memory else (None, 0)
         opened = out_of_sight.opened(pids, self._known, (device, self._device), mapped.longest)
         removed = {file: size for file, size in (opened.files | mapped.files).items() if file[0] != device}
         self._opened_memory = sum(opened.kernel.values())
         self._memory_files = sum((opened.memory | mapped.memory).values()) + shared
-        return self._too_much_in_folder(removed, sum((opened.above | mapped.above).values()))
+        return self._too_much_in_folder(removed, sum((opened.above | mapped.above).values()), began)
 
-    def _too_much_in_folder(self, removed: Mapping[out_of_sight.Identity, int], n_folders: int = 0) -> Exceeded | None:
+    def _too_much_in_folder(
+        self, removed: Mapping[out_of_sight.Identity, int], n_folders: int = 0, began: float | None = None
+    ) -> Exceeded | None:
         """Return the same for what is in the folder, files that were `removed`, of these sizes in bytes, and folders.
 
-        Of the result, what is beyond its own limit counts; a split may write as much again to its features.
+        Of the result, what is beyond its own limit counts; a split may write as much again to its features. Where looks
+        are evaded, one at all files finds them all if it `began` while the task stood still.
         """
         folder = folder_size(self._home, self._disk)
-        self._misses = self._misses + 1 if folder.missed else 0
+        if folder.missed:
+            self._misses += 1
+        elif began is not None and (self._misses < MOST_MISSES or began > self.held_since):
+            self._misses = 0
         beside = max(size_on_disk([self._result]) - self._limits.predictions, 0)
         size = folder.size + sum(removed.values()) + FOLDER_SIZE * n_folders + beside
         if max(size, size_on_disk(self._features)) > self._disk:

@@ -1,7 +1,6 @@
 """What a task's processes hold that neither a folder nor their resident memory shows, as far as we may look into them.
 
-As root all of it is seen; with CAP_SYS_PTRACE (sandbox/oversight.py), all but files that are only mapped; else the page
-tables.
+As root all of it is seen; with CAP_SYS_PTRACE (sandbox/oversight.py), all but files that are only mapped; else nothing.
 """
 
 import errno
@@ -24,6 +23,8 @@ FOLDER_MEMORY = 32_768  # bytes that an open folder may keep of its listing, as 
 ENTRY_SIZE = 200  # bytes of the kernel's record of a lock, or of a descriptor that another watches
 ENTRIES = (b"\nlock:", b"\ntfd:")  # lines of proc_pid_fdinfo(5), never the first
 MAP_SIZE = 256  # bytes of the kernel's record of a map, with its share of what leads to it
+FILE_SIZE = 320  # bytes of that of an open file, which a map of it keeps
+ANONYMOUS = b" 00:00 0"  # in a line of proc_pid_maps(5): device and inode
 LINK_SIZE = 64  # bytes of its link to each ancestor that the map was inherited from
 UNKNOWN_DEPTH = 100  # folders on a way that is too long to be told
 ORPHAN_DEPTH = 64  # ancestors that a process whose parent has ended may have had
@@ -97,7 +98,7 @@ def opened(
 
 
 def mapped(pids: Iterable[int], known: Container[Identity], enough: float) -> OutOfSight:
-    """Return what the processes have mapped, and their page tables and records of maps.
+    """Return what the processes have mapped, and their records of maps.
 
     It may take long where many processes are busy: they change their maps meanwhile.
 
@@ -113,15 +114,15 @@ def mapped(pids: Iterable[int], known: Container[Identity], enough: float) -> Ou
         folder = procfs.folder(pid)
         parent = int((procfs.stat(folder) or [b"", b"0"])[1])
         depths[pid] = depths[parent] + 1 if parent in depths else ORPHAN_DEPTH if depths else 1
-        count, removed = 0, {}
+        count, of_files, removed = 0, 0, {}
         for line in procfs.lines(f"{folder}/maps"):
             count += 1
+            of_files += ANONYMOUS not in line
             found.longest = max(found.longest, len(line))
             if line.endswith(REMOVED):
                 span, _mode, _offset, device, inode, _name = line.split(maxsplit=5)
                 removed.setdefault(device + inode, span)  # where it is first
-        records = (MAP_SIZE + LINK_SIZE * depths[pid]) * count
-        found.kernel[pid, -1] = procfs.status(pid, b"VmPTE:") + records
+        found.kernel[pid, -1] = (MAP_SIZE + LINK_SIZE * depths[pid]) * count + FILE_SIZE * of_files
         for start, end in (map(_number, span.split(b"-")) for span in removed.values()):
             link = f"{folder}/map_files/{start:x}-{end:x}"  # proc_pid_map_files(5)
             for status in _found([link]):

@@ -320,9 +320,11 @@ class Task:
         if self._meter.is_evaded or self._stem.reaped_others:
             by_itself = {pid for pid in pids if pid not in self._held and procfs.state(f"/proc/{pid}") == b"T"}
             self._held |= set(self._stop()) - by_itself
+            self._meter.held_since = min(self._meter.held_since, time.monotonic())
         elif self._held:
             tree.resume(self._held)
             self._held = set()
+            self._meter.held_since = math.inf
 
     def _stop(self) -> list[int]:
         """Stop all processes of the task; return their ids."""

@@ -4,6 +4,7 @@ They are forked from a stem (stem.py), which is a child subreaper (prctl(2), PR_
 processes leave behind, by double fork, setsid or otherwise, becomes its child. So the tree below it is the task.
 """
 
+import math
 import os
 import select
 import signal
@@ -186,8 +187,8 @@ def _share(pid: int, seconds: float) -> float:
     return seconds / max(procfs.age(pid), seconds) if seconds else 0.0
 
 
-def _just_forked(pids: Collection[int]) -> dict[int, int]:
-    """Return the processes that have just been forked from another of them, with that one.
+def _just_forked(pids: Collection[int], within: float = JUST_FORKED) -> dict[int, int]:
+    """Return the processes that were forked from another of them `within` the last seconds, with that one.
 
     Started by vfork(2), as programs are, they use its memory until they execute something; started by fork(2), they
     share it as long as neither writes to it.
@@ -199,7 +200,7 @@ def _just_forked(pids: Collection[int]) -> dict[int, int]:
 
     def has_just_been_forked(pid: int) -> bool:
         parent = stats.get(parents[pid])
-        return parent is not None and procfs.age_of(stats[pid]) < JUST_FORKED and stats[pid][20] == parent[20]  # vsize
+        return parent is not None and procfs.age_of(stats[pid]) < within and stats[pid][20] == parent[20]  # vsize
 
     return {pid: parents[pid] for pid in stats if has_just_been_forked(pid)}
 
@@ -230,6 +231,11 @@ def memory(first: int, pids: Collection[int]) -> Resident:
     return Resident(least, most, shared_too)
 
 
+def page_tables(pids: Collection[int]) -> int:
+    """Return the bytes of the processes' page tables, which are resident nowhere."""
+    return sum(procfs.status(pid, b"VmPTE:") for pid in pids)
+
+
 def shared_memory(pids: Collection[int]) -> list[int]:
     """Return the resident bytes of memory that may be shared of each of the processes, but for those just forked."""
     return [procfs.status(pid, b"RssShmem:") for pid in set(pids) - _just_forked(pids).keys()]
@@ -242,7 +248,8 @@ def proportional_memory(pids: Collection[int], enough: float, files: int = 0) ->
     bytes of files that are memory, what is resident in no process is added.
     """
     total = resident = 0
-    borrowers = {pid for pid, parent in _just_forked(pids).items() if _share_memory(pid, parent)}
+    forked = _just_forked(pids, math.inf)  # a program on a slow disk may start for long
+    borrowers = {pid for pid, parent in forked.items() if _share_memory(pid, parent)}
     for pid in sorted(set(pids) - borrowers, key=procfs.resident, reverse=True):
         if (sizes := procfs.proportional(pid)) is None:
             return None

@@ -127,6 +127,7 @@ ROWS = [
     fine("leaves_daemons_behind", levels=("root", "ordinary")),
     fine("leaves_daemons_behind", levels=("bare",), limits={"memory": 2_000_000_000}),  # what is shared is not seen
     fine("looks_like_one_of_ours"),
+    fine("looks_for_its_supervisor", levels=("root", "ordinary")),
     fine("names_its_processes_oddly"),
     fine("holds_the_log_open", log=None),
     # memory
@@ -147,6 +148,7 @@ ROWS = [
     little("fills_memory_by_watches"),
     little("fills_memory_by_locks"),
     little("fills_memory_by_chains_of_maps"),
+    little("fills_memory_by_maps_of_open_files"),
     little("fills_memory_by_shared_maps_behind_a_dead_main_thread", levels=("root",)),
     ends("fills_memory_by_sockets", *MEMORY, levels=("root", "ordinary")),
     ends("fills_memory_by_children", *MEMORY),
@@ -364,6 +366,7 @@ ROWS = [
     # honest
     fine("starts_many_short_programs", levels=BOTH_ENDS),
     fine("starts_programs_beside_large_memory"),
+    fine("starts_a_program_that_begins_slowly", levels=("root", "ordinary")),
     fine("leaves_programs_to_nobody", levels=("root", "ordinary"), limits={"processes": 256}),  # reaped at each look
     fine("handles_files_by_programs", levels=RESTRICTED, log="told\n"),
     fine("hands_files_to_others", levels=RESTRICTED),

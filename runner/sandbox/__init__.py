@@ -85,6 +85,7 @@ class Prepared:
     filter: bytes | None
     namespaces: frozenset[str]  # the layers of namespaces that are allowed
     uid: bool  # a user of the slot's own can be had, and finds the interpreter
+    protected: tuple[int, ...] = ()  # threads that no fold may signal, nor see where there is a mount namespace
 
 
 def readable_paths(hidden: Iterable[Path] = ()) -> list[Path]:
@@ -135,9 +136,10 @@ def prepare(*, hidden: Iterable[Path] = (), uid: int | None = None) -> Prepared:
 def protecting(prepared: Prepared, threads: Iterable[int]) -> Prepared:
     """Return the same with a filter that keeps signals from these threads, where there is one; forks nothing.
 
-    A signal to any thread of a process, not only to its first, stops or ends all of it: kill(2), tkill(2).
+    A signal to any thread of a process, not only to its first, stops or ends all of it: kill(2), tkill(2). When a
+    supervisor's threads are at work, as /proc tells, is when a fold had better not hold what it may not.
     """
-    return replace(prepared, filter=prepared.filter and seccomp.program(threads))
+    return replace(prepared, filter=prepared.filter and seccomp.program(threads), protected=tuple(threads))
 
 
 def modules() -> list[str]:
@@ -168,7 +170,8 @@ def restrict(policy: Policy, prepared: Prepared) -> frozenset[str]:
     with suppress(OSError):
         process.die_first()
     if "traces" in spaces and "shm" in applied:
-        attempt("traces", namespaces.leave_no_traces, [policy.scratch, namespaces.SHARED_MEMORY])
+        writable = [policy.scratch, namespaces.SHARED_MEMORY]
+        attempt("traces", namespaces.leave_no_traces, writable, prepared.protected)
     landlocked = ruleset(policy, prepared)
     if prepared.uid and policy.uid is not None:
         attempt("uid", process.change_user, policy.uid)

