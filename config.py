@@ -159,7 +159,9 @@ class Config:
 
     # Limits of one fold
     TIME_LIMIT: float = setting(600.0, "wall time of a fold or split", unit="s")
-    CPU_LIMIT: float = setting(1200.0, "CPU time of all processes of a fold", unit="s")
+    CPU_LIMIT: float = setting(
+        1200.0, "CPU time of all processes of a fold; of those that nobody waits for, the most that it can be", unit="s"
+    )
     MEMORY_LIMIT: int = setting(4096, "memory of all processes of a fold, on top of libraries and data", unit="MB")
     PROCESS_LIMIT: int = setting(256, "processes and threads of a fold")
     LOG_LIMIT: int = setting(16, "what a fold may print", unit="MB")

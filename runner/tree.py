@@ -20,6 +20,7 @@ from .sandbox.system import PR_SET_CHILD_SUBREAPER, prctl, share_memory
 STOP_TIMEOUT = 0.2  # seconds
 LONGEST_WAIT = 5.0  # seconds that a call waits for ends: to take down much memory of the kernel takes long
 JUST_FORKED = 0.25  # seconds
+N_PROCESSORS = os.cpu_count() or 1
 MOST_LOOKS = 200  # before what is found is killed, though there is always more
 
 
@@ -146,14 +147,13 @@ class CpuTime:
     """Adds up the CPU time of all processes of a task below the process `root`, ended ones included.
 
     What a process took is added to its parent when that waits for it. Where the kernel was told to forget it instead
-    (a parent that ignores SIGCHLD: wait(2)), what was last seen of it counts; of one that was seen only once, its share
-    of a processor for all of the time between the looks, as others like it came and went unseen.
+    (a parent that ignores SIGCHLD: wait(2)), what was last seen of it counts, and all that those can have taken since
+    which are gone: a processor each, as far as there are so many.
     """
 
     def __init__(self, root: int, pids: Collection[int]) -> None:
         self._root = root
         self._seen: dict[int, tuple[float, float]] = {}
-        self._new: dict[int, float] = {}  # the shares of those that were seen for the first time
         self._ended = self._lost = 0.0
         self._missing = self._guess = 0.0  # what those took that are gone, if not yet added: as was seen, and in all
         self._read_at = time.monotonic()
@@ -161,13 +161,12 @@ class CpuTime:
 
     def read(self, pids: Collection[int]) -> float:
         """Return the seconds until now; `pids` are all processes of the task."""
-        before, ended_before, new, read_before = self._seen, self._ended, self._new, self._read_at
+        before, ended_before, read_before = self._seen, self._ended, self._read_at
         self._read_at = time.monotonic()
         passed = self._read_at - read_before
         unlisted = [pid for pid in before.keys() - pids if procfs.age(pid) > passed]  # as others were ending
         _own, self._ended = procfs.cpu_times(self._root) or (0.0, ended_before)
         self._seen = {pid: times for pid in (*pids, *unlisted) if (times := procfs.cpu_times(pid))}
-        self._new = {pid: _share(pid, sum(times)) for pid, times in self._seen.items() if pid not in before}
         gone = {pid: sum(times) for pid, times in before.items() if pid not in self._seen}
         added = self._ended - ended_before
         added += sum(children - before.get(pid, (0, 0))[1] for pid, (_own, children) in self._seen.items())
@@ -178,13 +177,9 @@ class CpuTime:
             missing = guess = 0.0
         left = max(rest, 0)
         self._missing = missing + max(sum(gone.values()) - left, 0)
-        self._guess = guess + max(sum(max(seen, new.get(pid, 0.0) * passed) for pid, seen in gone.items()) - left, 0)
+        since = min(len(gone), N_PROCESSORS) * passed
+        self._guess = guess + max(sum(gone.values()) + since - left, 0)
         return self._ended + self._lost + sum(map(sum, self._seen.values()))
-
-
-def _share(pid: int, seconds: float) -> float:
-    """Return which share of its life a process has computed, which took it these seconds."""
-    return seconds / max(procfs.age(pid), seconds) if seconds else 0.0
 
 
 def _just_forked(pids: Collection[int], within: float = JUST_FORKED) -> dict[int, int]:

@@ -69,15 +69,46 @@ print(sum(usage.ru_utime + usage.ru_stime for usage in usages))
 """
 
 
-def test_short_programs_that_are_waited_for_count_as_they_are() -> None:
-    with subprocess.Popen([sys.executable, "-c", SHORT_PROGRAMS], stdout=subprocess.PIPE, text=True) as process:
+def counted_and_used(code: str) -> tuple[float, float]:
+    """Return the CPU seconds that a program is found to have taken, and those that it says."""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         cpu_time = tree.CpuTime(os.getpid(), [process.pid])
         while process.poll() is None:
             cpu_time.read([process.pid, *tree.descendants(process.pid)])
             time.sleep(random.uniform(0, 0.1))  # as supervisors look
         used = float(process.stdout.read())
-    counted = cpu_time.read([]) - cpu_time.begin
+    return cpu_time.read([]) - cpu_time.begin, used
+
+
+def test_short_programs_that_are_waited_for_count_as_they_are() -> None:
+    counted, used = counted_and_used(SHORT_PROGRAMS)
     assert abs(counted - used) < 0.1 + 0.1 * used
+
+
+IDLE_THEN_BUSY = """
+import os, random, signal, sys, time
+
+def live():
+    time.sleep(random.uniform(0.05, 0.1))
+    while time.process_time() < 0.012:
+        pass
+    os._exit(0)
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+n, end = 0, time.monotonic() + 2
+while time.monotonic() < end:
+    n += 1
+    if os.fork() == 0:
+        live()
+    time.sleep(0.02)
+time.sleep(0.2)
+print(0.012 * n)
+"""
+
+
+def test_processes_that_nobody_waits_for_count_though_they_were_idle_when_seen() -> None:
+    counted, used = counted_and_used(IDLE_THEN_BUSY)
+    assert counted > 0.7 * used
 
 
 def test_a_process_that_a_list_lacks_counts_once() -> None:
