@@ -29,6 +29,7 @@ from recording import (
     key_of,
     let_connections_go,
     lost_note,
+    name_of,
     renew,
     session,
     waiting_folds,
@@ -150,7 +151,7 @@ class Reconciler:
                     ended += _give_up(opened, model, row)
                 if task_id is not None:
                     described.append(_job(model, row, task_id))
-                    log.warning("%s: has no live job, enqueued again", _name(model, row))
+                    log.warning("%s: has no live job, enqueued again", name_of(model, row[0]))
         return ended + jobs.enqueue_all(described)
 
 
@@ -165,7 +166,7 @@ def _give_up(opened: Session, model: Model, row: Any) -> bool:
     note = lost_note(row.attempts, GONE) + OURS
     if not _change(opened, model, row, note, {"ended_at": now(), "token": None, **_error(model)}):
         return False
-    log.error("%s: given up after %d attempts", _name(model, row), row.attempts)
+    log.error("%s: given up after %d attempts", name_of(model, row[0]), row.attempts)
     if model is RawData:
         fail_waiting_folds(opened, row[0], Cause.INFRASTRUCTURE)
     return True
@@ -198,7 +199,3 @@ def _job(model: Model, row: Any, task_id: str) -> tuple[str, dict[str, Any]]:
 
 def _error(model: Model) -> dict[str, Any]:
     return {"split_state": State.ERROR} if model is RawData else {"state": State.ERROR, "cause": Cause.INFRASTRUCTURE}
-
-
-def _name(model: Model, row: Any) -> str:
-    return f"{'split of data set' if model is RawData else 'fold'} {row[0]}"

@@ -69,6 +69,11 @@ def key_of(model: Model) -> ColumnElement[int]:
     return model.id if model is RawData else model.databoard_sf_id
 
 
+def name_of(model: Model, row_id: int) -> str:
+    """Return what a log calls the row."""
+    return f"{'split of data set' if model is RawData else 'fold'} {row_id}"
+
+
 @dataclass(frozen=True)
 class Claim:
     """An execution's hold on its row, from `claim()` on until somebody else claims, replaces or deletes the row."""
@@ -82,7 +87,7 @@ class Claim:
 
     @property
     def name(self) -> str:
-        return f"{'split of data set' if self.model is RawData else 'fold'} {self.id}"
+        return name_of(self.model, self.id)
 
     def _held(self) -> dict[str, Any]:
         return {"held_id": self.id, "held_token": self.token}
