@@ -103,8 +103,9 @@ class Config:
     )
     DATABASE_CONNECTIONS: int = setting(
         8,
-        "most connections of a web process to PostgreSQL: 2 for each of its 4 threads; "
-        "a worker has one while it reads or writes, two while it stores a split",
+        "most connections of a process to PostgreSQL, at least 2: each of web's 4 threads uses one, "
+        "a worker one while it reads or writes, two while it stores a split",
+        least=2,  # with one, the end of a split would wait for itself: it stores, and gives signs of life meanwhile
     )
     REDIS_URL: str = setting(
         "",

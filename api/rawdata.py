@@ -90,18 +90,17 @@ def delete_raw_data(query: dict[str, Any], raw_data_id: int) -> ResponseReturnVa
 @takes(schemas.Split)
 def split_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
     """Split a data set into a training and a held-out test part."""
-    row = find(data["raw_data_id"])
-    names = {file.name: file.sha256 for file in row.files}
+    raw_data_id = data["raw_data_id"]
+    names = find_files(raw_data_id)
     if any(map(is_python, names)):
-        refuse("raw_data_id", f"Raw data {row.id} has its own Python file; expected /runapp/rawdata/customsplit/.")
+        refuse("raw_data_id", f"Raw data {raw_data_id} has its own Python file; expected /runapp/rawdata/customsplit/.")
     [(name, sha256)] = [(name, sha256) for name, sha256 in names.items() if separator(name)]
     try:
         n = too_few_rows(files.open_content(sha256), name, data["held_out_test"])
     except BadCSV as error:
-        refuse("raw_data_id", f"{schemas.shown(name)} of raw data {row.id} {error}; expected a table.")
+        refuse("raw_data_id", f"{schemas.shown(name)} of raw data {raw_data_id} {error}; expected a table.")
     except files.CorruptContent:
-        db.session.rollback()
-        find(data["raw_data_id"])  # refuses what was removed meanwhile
+        find(raw_data_id)  # refuses what was removed meanwhile
         raise
     if n is not None:
         share = data["held_out_test"]
@@ -115,10 +114,10 @@ def split_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
 @takes(schemas.CustomSplit)
 def custom_split_raw_data(data: dict[str, Any]) -> ResponseReturnValue:
     """Split a data set by the functions of its own Python file."""
-    row = find(data["raw_data_id"])
-    if not any(is_python(file.name) for file in row.files):
-        refuse("raw_data_id", f"Raw data {row.id} has no Python file of its own; expected /runapp/rawdata/split/.")
-    return begin_split(row.id, None, None, force=False)
+    raw_data_id = data["raw_data_id"]
+    if not any(map(is_python, find_files(raw_data_id))):
+        refuse("raw_data_id", f"Raw data {raw_data_id} has no Python file of its own; expected /runapp/rawdata/split/.")
+    return begin_split(raw_data_id, None, None, force=False)
 
 
 @after_races
@@ -220,8 +219,27 @@ def find(raw_data_id: int, lock: bool = False) -> RawData:
     g.about = f"raw data {raw_data_id}"
     row = db.session.get(RawData, raw_data_id, with_for_update=lock or None)
     if row is None:
-        refuse("raw_data_id", f"There is no raw data {raw_data_id}; expected the id of a data set.")
+        refuse("raw_data_id", unknown(raw_data_id))
     return row
+
+
+def find_files(raw_data_id: int) -> dict[str, str]:
+    """Return the hashes of a data set's files by their names; refused where there is no such data set.
+
+    One statement reads them, so that who removes the data set meanwhile leaves all or none; then no connection is held,
+    as to read a file takes one.
+    """
+    g.about = f"raw data {raw_data_id}"
+    found = select(RawDataFile.name, RawDataFile.sha256).filter_by(raw_data_id=raw_data_id)
+    hashes = dict(db.session.execute(found).all())
+    db.session.rollback()
+    if not hashes:  # each data set has one at least
+        refuse("raw_data_id", unknown(raw_data_id))
+    return hashes
+
+
+def unknown(raw_data_id: int) -> str:
+    return f"There is no raw data {raw_data_id}; expected the id of a data set."
 
 
 def has_folds(row: RawData) -> bool:

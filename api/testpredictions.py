@@ -12,7 +12,7 @@ from api.openapi import answers
 from api.rawdata import find
 from api.streams import NPZ, Delivery, stream, stream_npz
 from api.submissionfold import large, select_folds
-from models import FINAL_STATES, State, Submission, SubmissionFold
+from models import FINAL_STATES, State, Submission, SubmissionFold, db
 
 PREDICTIONS = schemas.Predictions()
 MOST_IDS = 1000  # in one SQL statement
@@ -59,8 +59,9 @@ def new_predictions(data: dict[str, Any]) -> ResponseReturnValue:
     """Get the predictions of the TESTED folds that have not been delivered yet."""
     statement = select_predictions().where(SubmissionFold.state == State.TESTED, SubmissionFold.new)
     if data["raw_data_id"] is not None:
-        row = find(data["raw_data_id"])
-        statement = statement.where(Submission.raw_data == row.id)
+        find(data["raw_data_id"])
+        db.session.rollback()  # lets its connection go: the answer is read by another
+        statement = statement.where(Submission.raw_data == data["raw_data_id"])
     return answer([statement])
 
 

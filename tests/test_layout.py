@@ -172,6 +172,11 @@ BAD_REDIS_URL = "REDIS_URL is refused, expected a number as its port, and option
         ("PORT", "-1", "PORT is '-1', expected a whole number from 0 to 65535"),
         ("SLOT_UID", "0", "SLOT_UID is '0', expected a whole number from 1 to 2147479552"),
         ("WORKER_CONCURRENCY", "-2", "WORKER_CONCURRENCY is '-2', expected a whole number from 1 to 1000000000"),
+        (
+            "DATABASE_CONNECTIONS",
+            "1",
+            "DATABASE_CONNECTIONS is '1', expected a whole number from 2 to 1000000000",
+        ),
         ("PROXY_HOPS", "-1", "PROXY_HOPS is '-1', expected a whole number from 0 to 1000000000"),
         ("TIME_LIMIT", "inf", "TIME_LIMIT is 'inf', expected a number from 0.01 to 1000000000"),
         ("DEAD_AFTER", "nan", "DEAD_AFTER is 'nan', expected a number from 0.01 to 1000000000"),

@@ -12,15 +12,17 @@ import psycopg
 import pytest
 import redis
 import rows
+from posts import IRIS, NEW_FOLD, finish, set_split
+from requests.auth import _basic_auth_str
 from sqlalchemy import select, text
-from workers import Running, asleep, final, iris_fold, split
+from workers import Running, application, asleep, final, iris_fold, split
 
 import jobs
 from app import create_app, init_migrations
 from config import Config
 from models import State, SubmissionFold, db
 from postgresql import CONNECT_ARGS
-from servers import ROOT
+from servers import PASSWORD, ROOT, USERNAME
 
 PIECE = 65536  # bytes
 N_LOW, N_HIGH = 2000, 10  # folds
@@ -131,6 +133,47 @@ def test_the_connections_of_a_web_process_are_limited(config: Config, postgres_u
         assert max(threads.map(ask, range(24))) == 2
     with app.app_context():
         db.engine.dispose()
+
+
+SPLIT, NEW = "/runapp/rawdata/split/", "/runapp/testpredictions/new/"
+FOLD, LISTED = "/runapp/submissionfold/11/", {"list_submission_fold": [11]}
+
+
+def test_no_request_needs_a_second_connection(
+    config: Config, password_hash: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.POOL_TIMEOUT", 0.5)
+    one = replace(config, DATABASE_URL=postgres_url, DATABASE_CONNECTIONS=1)
+    with application(one, password_hash) as app:
+        client = app.test_client()
+        client.environ_base["HTTP_AUTHORIZATION"] = _basic_auth_str(USERNAME, PASSWORD)
+
+        def status(method: str, url: str, body: dict | None = None, **headers: str) -> int:
+            return client.open(url, method=method, json=body, headers=headers, buffered=True).status_code
+
+        with app.app_context():
+            db.engine.dispose()
+        custom = IRIS | {"name": "custom", "files": {"data.py": "def prepare_data(raw_data_path): ..."}}
+        assert status("POST", "/runapp/rawdata/", IRIS) == 201
+        assert status("POST", "/runapp/rawdata/", custom) == 201
+        assert status("POST", SPLIT, {"raw_data_id": 1, "held_out_test": 0.5}) == 200
+        assert status("POST", SPLIT, {"raw_data_id": 1, "held_out_test": 0.9}) == 400
+        assert status("POST", "/runapp/rawdata/customsplit/", {"raw_data_id": 2}) == 200
+        set_split(app, split_state=State.DONE, n_train=6, n_test=2)
+        assert status("POST", "/runapp/submissionfold/", NEW_FOLD) == 201
+        assert status("POST", "/runapp/submissionfold/", NEW_FOLD | {"force": "submission_fold"}) == 201
+        finish(app, 11)
+        for body in ({}, {"raw_data_id": 1}):
+            for headers in ({}, {"Accept": "application/x-npz"}):
+                assert status("POST", NEW, body, **headers) == 200
+        assert status("POST", "/runapp/testpredictions/list/", LISTED) == 200
+        for url in ("/runapp/rawdata/", "/runapp/submissionfold/", "/runapp/submissionfold-light/", FOLD, "/metrics"):
+            assert status("GET", url) == 200
+        assert status("POST", f"{FOLD}cancel/") == 200
+        assert status("POST", SPLIT, {"raw_data_id": 1, "held_out_test": 0.25, "force": True}) == 200
+        assert status("DELETE", FOLD) == 204
+        assert status("DELETE", "/runapp/rawdata/1/?force=true") == 204
+        assert status("GET", "/healthz") == 200
 
 
 def test_a_new_app_holds_no_connection_that_a_fork_would_share(config: Config, database_url: str) -> None:

@@ -687,6 +687,26 @@ def test_a_data_set_that_is_removed_before_its_split_is_not_there(
     assert (answer.status_code, answer.json) == (400, {"raw_data_id": [expected]})
 
 
+@pytest.mark.parametrize(
+    ("posted", "url", "asked"),
+    [(IRIS, "rawdata/split/", {"held_out_test": 0.5}), (CUSTOM, "rawdata/customsplit/", {})],
+    ids=["split", "customsplit"],
+)
+def test_a_data_set_that_is_removed_before_its_files_are_read_is_not_there(
+    database_url: str, client: FlaskClient, app: Flask, at_statement: AtStatement, posted: dict, url: str, asked: dict
+) -> None:
+    client.post("/runapp/rawdata/", json=posted)
+
+    def remove() -> None:
+        with app.app_context():
+            remove_raw_data(1, force=False)
+
+    at_statement("SELECT raw_data_file", remove)
+    answer = split(client, url, raw_data_id=1, **asked)
+    expected = "There is no raw data 1; expected the id of a data set."
+    assert (answer.status_code, answer.json) == (400, {"raw_data_id": [expected]})
+
+
 @TABLES
 @POSTGRESQL
 def test_a_database_that_goes_while_a_table_is_read_is_no_fault_of_the_table(
