@@ -168,7 +168,12 @@ class Config:
     LOG_LIMIT: int = setting(16, "what a fold may print", unit="MB")
     LOG_KEPT: int = setting(64, "what is kept of that, head and tail", unit="kB")
     DISK_LIMIT: int = setting(1024, "what a fold may write to files", unit="MB")
-    PREDICTIONS_LIMIT: int = setting(512, "predictions of a fold", unit="MB")
+    PREDICTIONS_LIMIT: int = setting(
+        512,
+        "predictions of a fold, at most 512",
+        unit="MB",
+        most=512,  # PostgreSQL sends bytes as text, two characters each, and no more than 1 GiB of it
+    )
 
     @classmethod
     def of_process(cls) -> "Config":

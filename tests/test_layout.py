@@ -178,6 +178,7 @@ BAD_REDIS_URL = "REDIS_URL is refused, expected a number as its port, and option
             "DATABASE_CONNECTIONS is '1', expected a whole number from 2 to 1000000000",
         ),
         ("PROXY_HOPS", "-1", "PROXY_HOPS is '-1', expected a whole number from 0 to 1000000000"),
+        ("PREDICTIONS_LIMIT", "513", "PREDICTIONS_LIMIT is '513', expected a whole number from 1 to 512"),
         ("TIME_LIMIT", "inf", "TIME_LIMIT is 'inf', expected a number from 0.01 to 1000000000"),
         ("DEAD_AFTER", "nan", "DEAD_AFTER is 'nan', expected a number from 0.01 to 1000000000"),
         ("GRACE_PERIOD", "-1", "GRACE_PERIOD is '-1', expected a number from 0.0 to 1000000000"),
