@@ -210,7 +210,9 @@ class Config:
     def database_url(self) -> str:
         """The SQLAlchemy URL, with psycopg 3 as PostgreSQL's driver."""
         if not self.DATABASE_URL:
-            return f"sqlite:///{self.DATARUN_HOME.resolve() / 'datarun.sqlite'}"
+            path = str(self.DATARUN_HOME.resolve() / "datarun.sqlite")
+            path = path.replace("%", "%25").replace("?", "%3F")  # all that SQLAlchemy reads as more than the path
+            return f"sqlite:///{path}"
         scheme, _, rest = self.DATABASE_URL.partition("://")
         return f"postgresql+psycopg://{rest}" if scheme in POSTGRESQL else self.DATABASE_URL
 

@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from config import Config
 from servers import ROOT
@@ -275,5 +276,7 @@ def test_a_folder_below_the_users_own_is_meant_by_a_tilde(monkeypatch: pytest.Mo
     assert Path("~no such user/x") == Config.from_environ({"DATARUN_HOME": "~no such user/x"}).DATARUN_HOME
 
 
-def test_the_database_is_in_the_home_folder_by_default(tmp_path: Path) -> None:
-    assert Config(DATARUN_HOME=tmp_path).database_url == f"sqlite:///{tmp_path}/datarun.sqlite"
+@pytest.mark.parametrize("name", ["home", "h?x=1", "50%", "50%25", "#1 @home:[~]", "\udcff", "50%25\udcff"], ids=ascii)
+def test_the_database_is_in_the_home_folder_by_default(tmp_path: Path, name: str) -> None:
+    used = make_url(Config(DATARUN_HOME=tmp_path / name).database_url)
+    assert (used.database, used.query) == (str(tmp_path / name / "datarun.sqlite"), {})
