@@ -21,7 +21,8 @@ RELEASE_INTERVAL = 0.2  # seconds between two looks
 _config = Config.of_process()
 secrecy.close_memory()  # of gunicorn's main process; those that it forks inherit it
 
-bind = f"[{_config.WEB_HOST}]:{_config.PORT}" if ":" in _config.WEB_HOST else f"{_config.WEB_HOST}:{_config.PORT}"
+_host = _config.WEB_HOST.strip("[]")  # an address of IPv6 may come as URLs have it
+bind = f"[{_host}]:{_config.PORT}" if ":" in _host else f"{_host}:{_config.PORT}"
 worker_class = "patience.PatientWorker"  # a slow client holds a thread, not the process, and not for ever
 sendfile = False  # it would wait in the kernel, without a bound
 threads = 4

@@ -280,3 +280,14 @@ def test_a_folder_below_the_users_own_is_meant_by_a_tilde(monkeypatch: pytest.Mo
 def test_the_database_is_in_the_home_folder_by_default(tmp_path: Path, name: str) -> None:
     used = make_url(Config(DATARUN_HOME=tmp_path / name).database_url)
     assert (used.database, used.query) == (str(tmp_path / name / "datarun.sqlite"), {})
+
+
+@pytest.mark.parametrize(
+    ("host", "bind"),
+    [("127.0.0.1", "127.0.0.1:8000"), ("localhost", "localhost:8000"), ("::1", "[::1]:8000"), ("[::1]", "[::1]:8000")],
+)
+def test_the_web_server_listens_on_its_host(host: str, bind: str) -> None:
+    code = "import runpy; print(runpy.run_path('gunicorn.conf.py')['bind'])"
+    environment = {**os.environ, "PORT": "8000", "WEB_HOST": host}
+    said = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True, timeout=60)
+    assert said == f"{bind}\n"
