@@ -52,10 +52,25 @@ def setting(
 
 
 def database_fault(url: str) -> str | None:
-    """Return what is expected of a URL of PostgreSQL that SQLAlchemy or libpq cannot read."""
-    if url.startswith("sqlite"):
-        return None
-    from psycopg import ProgrammingError, conninfo  # large, as the next: not for who uses the default
+    """Return what is expected of a URL that SQLAlchemy or the database's driver cannot read."""
+    return sqlite_fault(url) if url.startswith("sqlite") else postgresql_fault(url)
+
+
+def sqlite_fault(url: str) -> str | None:
+    import sqlite3  # large, as the others: not for who uses the default
+
+    from sqlalchemy import exc, make_url
+
+    try:
+        used = make_url(url)
+        sqlite3.connect(":memory:", **used.get_dialect()().create_connect_args(used)[1]).close()
+    except (exc.ArgumentError, ValueError, TypeError, OverflowError):
+        return "sqlite:////path, without a host or a user, and options as Python's sqlite3 takes them"
+    return None
+
+
+def postgresql_fault(url: str) -> str | None:
+    from psycopg import ProgrammingError, conninfo
     from sqlalchemy import exc, make_url
 
     try:

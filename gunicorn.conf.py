@@ -46,13 +46,11 @@ def post_worker_init(worker: Any) -> None:
 
     `honcho start` begins release beside us: it may be at it.
     """
-    from sqlalchemy.exc import OperationalError
-
     import revision
-    from models import db
+    from models import DATABASE_GONE, db
 
     deadline = time.monotonic() + RELEASE_WAIT
-    with worker.wsgi.app_context(), suppress(OperationalError):
+    with worker.wsgi.app_context(), suppress(*DATABASE_GONE):
         while (fault := revision.fault(db.engine)) and fault.startswith(revision.EMPTY) and worker.alive:
             if time.monotonic() > deadline:
                 break

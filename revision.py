@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from sqlalchemy import Engine, inspect, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DatabaseError
 
-from models import unusable
+from models import DATABASE_GONE, unusable
 
 NEEDED = "0002"  # the last of migrations/versions
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
@@ -17,18 +17,21 @@ FOUND = text("SELECT version_num FROM alembic_version")
 def fault(engine: Engine, needed: str = NEEDED, migrations: Path = MIGRATIONS) -> str | None:
     """Return why this code cannot work with that schema, and what to do; None where it can.
 
-    Raises what SQLAlchemy raises where the database does not answer.
+    Raises one of DATABASE_GONE where the database does not answer.
     """
-    with engine.connect() as connection:
-        tables = inspect(connection)
-        try:
+    try:
+        with engine.connect() as connection:
+            tables = inspect(connection)
             found = connection.scalar(FOUND) if tables.has_table("alembic_version") else None
-        except ProgrammingError as error:  # a role that may not read it
-            return unusable(error)
-        if found == needed:
-            return None
-        if found is None and tables.has_table(OURS):
-            return f"the database has tables of no revision, this code needs {needed}; expected an empty database"
+            ours = found is None and tables.has_table(OURS)
+    except DATABASE_GONE:
+        raise
+    except DatabaseError as error:  # a role that may not read it; a file that is none of SQLite's
+        return unusable(error)
+    if found == needed:
+        return None
+    if ours:
+        return f"the database has tables of no revision, this code needs {needed}; expected an empty database"
     if found is None:
         return f"{EMPTY}, this code needs revision {needed}: run `flask db upgrade`"
     from alembic.script import ScriptDirectory  # not at each start of a process that finds what it needs: it is large

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.ma  # np.load imports it: before the workers are forked
 import redis
 from flask import Flask
-from sqlalchemy import Row, inspect
+from sqlalchemy import Row
 from sqlalchemy.orm import configure_mappers
 
 import disk
@@ -515,14 +515,15 @@ def reconcile(app: Flask, config: Config, zygote: Zygote) -> None:
 def wait_for_schema(app: Flask, processes: Processes) -> str | None:
     """Return when the database has its tables, which release makes, or when we are to stop.
 
-    Tables of another revision than ours are a fault: a sentence that says so is returned.
+    Tables of another revision than ours are a fault, and so is a file that is no database: a sentence that says so is
+    returned.
     """
     told = False
     while not processes.stopping:
         try:
             with app.app_context():
                 fault = revision.fault(db.engine)
-                there = fault is None or inspect(db.engine).has_table(SubmissionFold.__tablename__)
+                there = fault is None or not fault.startswith(revision.EMPTY)
                 db.engine.dispose()
         except DATABASE_GONE as error:
             there = False

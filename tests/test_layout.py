@@ -163,6 +163,10 @@ BAD_DATABASE_URL = (
     "DATABASE_URL is refused, expected scheme://user:password@host:port/name, a number as its port, "
     "and options that libpq knows"
 )
+BAD_SQLITE_URL = (
+    "DATABASE_URL is refused, expected sqlite:////path, without a host or a user, "
+    "and options as Python's sqlite3 takes them"
+)
 BAD_REDIS_URL = "REDIS_URL is refused, expected a number as its port, and options that redis-py knows for its scheme"
 
 
@@ -204,6 +208,11 @@ BAD_REDIS_URL = "REDIS_URL is refused, expected a number as its port, and option
         ("REDIS_URL", "redis", "REDIS_URL is refused, expected a URL that begins with redis://, rediss://, unix://"),
         ("DATABASE_URL", "postgres://u:secret@host:many/x", BAD_DATABASE_URL),
         ("DATABASE_URL", "postgres://u:secret@host/x?foo=bar", BAD_DATABASE_URL),
+        ("DATABASE_URL", "sqlite://host/x", BAD_SQLITE_URL),
+        ("DATABASE_URL", "sqlite://host:many/x", BAD_SQLITE_URL),
+        ("DATABASE_URL", "sqlite:////x?timeout=abc", BAD_SQLITE_URL),
+        ("DATABASE_URL", "sqlite:////x?timeout=1&timeout=2", BAD_SQLITE_URL),
+        ("DATABASE_URL", "sqlite:////x?detect_types=1000000000000", BAD_SQLITE_URL),
         ("REDIS_URL", "redis://host:many", BAD_REDIS_URL),
         ("REDIS_URL", "redis://host:65536", BAD_REDIS_URL),
         ("REDIS_URL", "redis://:secret@host?ssl_cert_reqs=none", BAD_REDIS_URL),

@@ -238,6 +238,16 @@ def test_a_process_that_finds_tables_of_no_revision_says_so_and_does_not_start(
     assert f"not started: the database has tables of no revision, this code needs {REVISIONS[-1]}" in said
 
 
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_process_whose_database_is_none_says_so_and_does_not_start(config: Config, command: list[str]) -> None:
+    config.DATARUN_HOME.mkdir()
+    (config.DATARUN_HOME / "datarun.sqlite").write_bytes(b"not a database\n" * 1000)
+    status, said = ended(config, command)
+    assert status != 0
+    assert "not started: the database cannot be used: file is not a database" in said
+    assert "Traceback" not in said
+
+
 def test_an_older_schema_is_told_from_a_newer_one(upgraded: Flask, tmp_path: Path) -> None:
     migrations = shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
     (migrations / "versions" / "rebuild.py").write_text(REBUILD_A_TABLE.replace("HEAD", REVISIONS[-1]))
