@@ -5,7 +5,7 @@ the server, and ends it soon after its last client. All of it lives in `DATARUN_
 
     start.lock      held by who is starting a keeper
     keeper.lock     held by the keeper while it lives
-    server.sock     (in the temporary folder where that path would be too long for a socket)
+    server.sock     (in the temporary folder where that path would be no address: see `socket_path`)
     server.log
     appendonlydir/  the data: a cache of the database, set aside when the server cannot read it
 """
@@ -13,6 +13,7 @@ the server, and ends it soon after its last client. All of it lives in `DATARUN_
 import contextlib
 import hashlib
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -28,7 +29,8 @@ import queue_keeper
 from queue_keeper import START_TIMEOUT, answers, ask, locked
 
 PAUSE_AFTER_FAILURE = 5  # seconds in which a process that saw a start fail does not try again
-LONGEST_SOCKET = 100  # bytes; the kernel's limit is 108 on Linux, 104 on macOS (unix(7))
+ADDRESS = re.compile(rb"[^\s=]{1,100}")  # of a socket: the kernel's limit is 108 bytes, on macOS 104 (unix(7)); in what
+# the server tells of its clients, which RQ reads, spaces part fields, and = parts names from values: CLIENT INFO
 
 _failures: dict[Path, float] = {}  # time.monotonic() of the last failure to start, by folder
 
@@ -57,7 +59,7 @@ def socket_path(home: Path) -> Path:
     """Where the server of `home` listens. Raises PermissionError where that place is open to others."""
     home = home.resolve()
     path = home / "queue" / "server.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET:
+    if ADDRESS.fullmatch(os.fsencode(path)):
         return path
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"datarun-{os.getuid()}-{digest}"

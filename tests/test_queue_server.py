@@ -168,6 +168,18 @@ def test_long_path_listens_in_the_temporary_folder(home: Path, monkeypatch: pyte
     assert connect(deep).ping()
 
 
+@pytest.mark.parametrize("name", ["my home", "a=b"])
+def test_a_path_that_the_server_cannot_tell_is_no_obstacle(home: Path, name: str) -> None:
+    odd = home / name
+    odd.mkdir()
+    client = connect(odd)
+    try:
+        assert client.client_info()["addr"]  # as RQ asks
+    finally:
+        client.connection_pool.disconnect()
+        queue_server.stop(odd)
+
+
 @pytest.mark.parametrize("trap", ["open to others", "link", "file"])
 def test_long_path_refuses_a_place_that_is_not_ours_alone(
     home: Path, trap: str, monkeypatch: pytest.MonkeyPatch
