@@ -165,6 +165,7 @@ class Task:
         self._claim: End | None = None  # the child's own account of its end
         self._many = False  # processes, when they were last looked at
         self._held: set[int] = set()  # the processes that stand still until looks are over
+        self._asleep: set[int] = set()  # those that had stopped by themselves before
 
     def _take_files(self, names: Sequence[str]) -> dict[str, int]:
         """Return the next files by these names; what stays in `_files` is the child's input."""
@@ -318,12 +319,14 @@ class Task:
         So it is where processes that nobody waits for have ended: what they had may be another's before it is seen.
         """
         if self._meter.is_evaded or self._stem.reaped_others:
-            by_itself = {pid for pid in pids if pid not in self._held and procfs.state(f"/proc/{pid}") == b"T"}
-            self._held |= set(self._stop()) - by_itself
+            if not self._held:
+                self._asleep = {pid for pid in pids if procfs.state(f"/proc/{pid}") == b"T"}
+            self._held.update(self._stop())
             self._meter.held_since = min(self._meter.held_since, time.monotonic())
         elif self._held:
-            tree.resume(self._held)
-            self._held = set()
+            self._held.update(self._processes())
+            tree.resume(self._held - self._asleep)
+            self._held.clear()
             self._meter.held_since = math.inf
 
     def _stop(self) -> list[int]:

@@ -93,22 +93,22 @@ def end_all(root: int, spare: Container[int] = (), wait: Wait = wait) -> None:
 
 
 def stop_all(root: int, spare: Container[int] = (), wait: Wait = wait) -> list[int]:
-    """Stop everything below `root` but `spare` and what is below it; return the process ids, parents first.
+    """Stop everything below `root` but `spare` and what is below it; return the ids of all that it has stopped.
 
-    Each look stops all that it finds, again too: whatever still ran may have continued the others. What has ended is
-    reaped first: a chain of processes that each start the next would make every look slower than the one before.
+    Each look stops all that it finds, again too: whatever still ran may have continued the others. A look misses who is
+    adopted meanwhile, so what an earlier one has found is told, too. What has ended is reaped first: a chain of
+    processes that each start the next would make every look slower than the one before.
     """
-    seen: set[int] = set()
+    stopped: dict[int, None] = {}  # in order
     for _ in range(MOST_LOOKS):
         wait([pid for pid in procfs.children(root) if pid not in spare], False)
-        found = []
+        known = len(stopped)
         for pid in descendants(root, spare):
             _signal(pid, signal.SIGSTOP)  # at once: the children that are looked for next are its last
-            found.append(pid)
-        if seen.issuperset(found):
+            stopped[pid] = None
+        if len(stopped) == known:
             break
-        seen.update(found)
-    return found
+    return list(stopped)
 
 
 def resume(pids: Iterable[int]) -> None:

@@ -51,6 +51,16 @@ def test_no_processes_of_a_user_are_stopped_too() -> None:
     tree.stop_user(SLOT)
 
 
+def test_who_is_found_once_and_then_missed_is_among_the_stopped(
+    asleep: dict[str, list[psutil.Process]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (process.pid for process in asleep["ours"][:2])
+    looks = iter([[one, other], [one]])  # the other was adopted in between
+    monkeypatch.setattr(tree, "descendants", lambda _root, _spare: next(looks))
+    assert tree.stop_all(os.getpid(), wait=lambda _pids, _block: None) == [one, other]
+    wait_until(lambda: all(stopped(asleep["ours"][:2])), SOON, "both stand still")
+
+
 SHORT_PROGRAMS = """
 import resource, subprocess, threading, time
 
