@@ -1,7 +1,9 @@
 """Fit a submission's workflow elements one after another, and predict with them: see elements/."""
 
 import numbers
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +17,9 @@ from .labels import classes_of, has_targets
 # The calibrator is fitted on a tenth of the fold's rows that the classifier has not seen.
 CALIBRATION = StratifiedShuffleSplit(n_splits=1, test_size=0.1, random_state=57)
 
+LARGE = 16_000_000  # bytes; what takes less is taken in one thread
+N_THREADS = min(os.cpu_count() or 1, 4)  # more would wait for the memory
+
 
 class BadPredictions(Exception):
     """Predictions that are no array of real numbers; the message says what they are."""
@@ -26,9 +31,25 @@ def take_rows(X: Any, rows: np.ndarray) -> Any:
         return X.iloc[rows]
     if sparse.issparse(X):
         return X.tocsr()[rows]
+    if type(X) is np.ndarray and X.flags.c_contiguous and not X.dtype.hasobject:
+        return _take_rows_of_memory(X, rows)
     if hasattr(X, "shape"):
         return X[rows]
     return [X[i] for i in rows.tolist()]
+
+
+def _take_rows_of_memory(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return X[rows], in several threads where it is large: to get memory takes as long as to write to it."""
+    if not len(X) or len(rows) * X[:1].nbytes < LARGE or rows.min() < 0 or rows.max() >= len(X):
+        return X[rows]
+    taken = np.empty((len(rows), *X.shape[1:]), X.dtype)
+    pieces = zip(*(np.array_split(array, N_THREADS) for array in (rows, taken)), strict=True)
+    try:
+        with ThreadPoolExecutor(N_THREADS) as pool:
+            list(pool.map(lambda piece: np.take(X, piece[0], axis=0, out=piece[1], mode="clip"), pieces))
+    except RuntimeError:  # so few processes are allowed
+        return X[rows]
+    return taken
 
 
 def n_rows(X: Any) -> int:
