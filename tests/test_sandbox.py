@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import math
+import mmap
 import os
 import resource
 import shutil
@@ -264,6 +265,8 @@ def errors_by_argument(bench: Bench) -> dict[str, Any]:
             "read": error_of(lambda: os.preadv(file, [bytearray(1)], 0)),
             "read without waiting": error_of(lambda: os.preadv(file, [bytearray(1)], 0, os.RWF_NOWAIT)),
             "copy": error_of(lambda: shutil.copyfile(os.__file__, "copy.py")),
+            "pages that are set aside": error_of(lambda: mmap.mmap(-1, 1 << 21, mmap.MAP_PRIVATE | 0x40020)),
+            "pages": error_of(lambda: mmap.mmap(-1, 1 << 21, mmap.MAP_PRIVATE | 0x20)),
             "out of band": error_of(lambda: stream[0].send(b"x", socket.MSG_OOB)),
         }
 
@@ -301,6 +304,8 @@ def test_calls_are_told_apart_by_their_arguments(tmp_path: Path) -> None:
         "read": "",
         "read without waiting": "ENOTSUP",
         "copy": "",
+        "pages that are set aside": "EINVAL",
+        "pages": "",
         "out of band": "ENOTSUP",
     }
 
@@ -366,6 +371,7 @@ BY_ARGUMENT = {  # arguments that a checked call is allowed with, and refused wi
     "socketpair": ([(1, 1), (1, 0x80805)], [(1, 2), (16, 1)]),
     "preadv2": ([(3, 0, 1, 5)], [(3, 0, 1, 5, 0, 8), (3, 0, 1, 5, 0, 0x80)]),
     "pwritev2": ([(3, 0, 1, 5)], [(3, 0, 1, 5, 0, 2)]),
+    "mmap": ([(0, 4096, 3, 0x22), (0, 4096, 1, 2, 3)], [(0, 1 << 21, 3, 0x40022), (0, 1 << 21, 3, 0x54040021)]),
     "madvise": ([(4096, 4096, 4), (4096, 4096, 14)], [(4096, 4096, 20), (4096, 4096, 21)]),
     "sendto": ([(3, 4096, 1, 0), (3, 4096, 1, 0x4000)], [(3, 4096, 1, 1), (3, 4096, 1, 0x4001)]),
     "setpriority": ([(0, 0, 5)], [(0, 1, 5), (2, 0, 5)]),
@@ -385,7 +391,7 @@ O_DIRECT, O_DIRECTORY = {"x86_64": 0x4000, "aarch64": 0x10000}, {"x86_64": 0x100
 WITH_FLAGS = {"open": (4096,), "openat": (3, 4096), "fcntl": (3, 4)}  # F_SETFL
 UNLIKE_OTHERS = {  # results of what is refused
     **dict.fromkeys(("preadv2", "pwritev2", "sendto"), seccomp.fail(errno.EOPNOTSUPP)),
-    **dict.fromkeys(("open", "openat"), seccomp.fail(errno.EINVAL)),
+    **dict.fromkeys(("open", "openat", "mmap"), seccomp.fail(errno.EINVAL)),
     "madvise": seccomp.fail(0),
 }
 OF_EVERY_PROGRAM = {"read": (0, 63), "write": (1, 64), "mmap": (9, 222), "exit_group": (231, 94), "futex": (202, 98)}

@@ -176,6 +176,7 @@ CLONE_FS, CLONE_FILES, CLONE_THREAD = 0x200, 0x400, 0x10000
 CLOSE_RANGE_CLOEXEC = 4
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET = 1, 1, 5
 MADV_COLD, MADV_PAGEOUT = 20, 21
+MAP_HUGETLB = 0x40000
 MSG_OOB = 1
 PRIO_PROCESS = 0
 RLIMIT_CORE = 4
@@ -277,6 +278,8 @@ CHECKED = {
     # RWF_NOWAIT tells which files lie in memory; files are read and written without any flag, too
     "preadv2": ((327, 286), [Test(5, (0,), result=fail(errno.EOPNOTSUPP))]),
     "pwritev2": ((328, 287), [Test(5, (0,), result=fail(errno.EOPNOTSUPP))]),
+    # huge pages that an operator has set aside for others, a database: no process's memory counts them
+    "mmap": ((9, 222), [Test(3, (0,), mask=MAP_HUGETLB, result=fail(errno.EINVAL))]),  # as of a kernel without them
     "madvise": ((28, 233), [Test(2, (MADV_COLD, MADV_PAGEOUT), among=False, result=fail(0))]),
     "sendto": ((44, 206), [Test(3, (0,), mask=MSG_OOB, result=fail(errno.EOPNOTSUPP))]),  # as before Linux 5.15
     "setpriority": ((141, 140), [Test(0, (PRIO_PROCESS,)), Test(1, (0,))]),
