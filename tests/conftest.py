@@ -30,8 +30,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 LONGEST = [
     "test_hostile", "test_sandbox", "test_chaos", "test_races", "test_worker", "test_end_to_end", "test_demo",
-    "test_hosts", "test_stopping", "test_dashboard", "test_migrations", "test_outages", "test_selftest",
-    "test_openapi", "test_runner_python", "test_restore", "test_run", "test_load", "test_logs", "test_platform",
+    "test_hosts", "test_disk", "test_outages", "test_stopping", "test_dashboard", "test_migrations", "test_selftest",
+    "test_openapi", "test_restore", "test_runner_python", "test_run", "test_cache", "test_removal", "test_load",
+    "test_queue_server", "test_logs", "test_platform",
 ]  # fmt: skip
 SHARED_MEMORY = ("test_hostile", "test_sandbox")  # what these leave in /dev/shm is looked for by its user
 

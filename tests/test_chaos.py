@@ -8,7 +8,7 @@ import pytest
 
 from servers import DIES_WITH_PARENT, ROOT
 
-SECONDS = 15  # of faults
+SECONDS = 10  # of faults
 TIMEOUT = 300  # seconds, for all of a run
 
 

@@ -22,7 +22,7 @@ from servers import Service
 SUBMISSIONS = Path(__file__).parent / "submissions"
 WAIT = 240  # seconds
 N_CLIENTS = 8
-N_FOLDS = 200
+N_FOLDS = 120
 N_FOLDS_ON_POSTGRESQL = 80  # which serves many at once more easily
 
 
