@@ -137,7 +137,7 @@ ROWS = [
     ends("fills_memory_by_shared_maps_that_it_leaves", *MEMORY, levels=("root",)),
     ends("fills_memory_by_page_tables", *MEMORY, levels=BOTH_ENDS),
     ends("hides_page_tables", *MEMORY, levels=BOTH_ENDS),
-    ends("fills_memory_by_records_of_maps", *MEMORY, levels=("root", "ordinary")),
+    little("fills_memory_by_records_of_maps"),
     little("fills_memory_by_buffers_of_proc"),
     little("fills_memory_by_buffers_of_sys"),
     little("fills_memory_by_what_locks_tell"),
@@ -365,7 +365,7 @@ ROWS = [
     fine("seeks_privileges", levels=RESTRICTED),
     # honest
     fine("starts_many_short_programs", levels=BOTH_ENDS),
-    fine("starts_programs_beside_large_memory"),
+    fine("starts_programs_beside_large_memory", limits={"memory": 300_000_000}),
     fine("starts_a_program_that_begins_slowly", levels=("root", "ordinary")),
     fine("leaves_programs_to_nobody", levels=("root", "ordinary"), limits={"processes": 256}),  # reaped at each look
     fine("handles_files_by_programs", levels=RESTRICTED, log="told\n"),

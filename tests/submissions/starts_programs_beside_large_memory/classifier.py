@@ -14,7 +14,7 @@ def start(_):
 class Classifier:
     def fit(self, X, y):
         """Until they execute their program, they have the memory of this process."""
-        self.rows = np.ones(60_000_000)
+        self.rows = np.ones(30_000_000)
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(start, range(2)))
 
